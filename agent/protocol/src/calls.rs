@@ -1,0 +1,196 @@
+//! What a gateway may ask of an agent: a closed list, and no shell among it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::Hidden;
+use crate::logs::{FollowLogs, LogRange, LogRangeReply};
+
+/// A request to the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Call {
+    /// What the VM is: answered by [`Reply::HostFacts`].
+    HostFacts,
+    /// All containers, stopped ones too: answered by [`Reply::Containers`].
+    Containers,
+    /// Puts an environment's env file in place: answered by [`Reply::EnvFileWritten`].
+    WriteEnvFile(EnvFile),
+    /// Lines of the past: answered by [`Reply::Logs`].
+    Logs(LogRange),
+    /// A stream of [`crate::messages::Item::Logs`] until it is cancelled.
+    FollowLogs(FollowLogs),
+    /// How the VM is doing: answered by [`Reply::Metrics`].
+    Metrics,
+    /// From a newer gateway; the agent answers with the fault `unsupported`.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The answer to a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Call::HostFacts`].
+    HostFacts(HostFacts),
+    /// To [`Call::Containers`].
+    Containers {
+        /// In the order of their names.
+        containers: Vec<Container>,
+    },
+    /// To [`Call::WriteEnvFile`].
+    EnvFileWritten {
+        /// The revision that is in place.
+        revision: u32,
+        /// False where it was in place already.
+        changed: bool,
+    },
+    /// To [`Call::Logs`].
+    Logs(LogRangeReply),
+    /// To [`Call::Metrics`].
+    Metrics(Metrics),
+    /// From a newer agent.
+    #[serde(other)]
+    Unknown,
+}
+
+/// An environment's runtime env values, as Docker's `--env-file` reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvFile {
+    /// The app's slug.
+    pub app: String,
+    /// The environment's name.
+    pub environment: String,
+    /// Which revision of the values this is. The same revision with the same content is fine.
+    pub revision: u32,
+    /// The file's content.
+    pub content: Hidden,
+}
+
+/// What a VM is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostFacts {
+    /// The VM's own name.
+    pub hostname: String,
+    /// The operating system, such as `Debian GNU/Linux 13 (trixie)`.
+    pub os: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// `amd64` or `arm64`, else as the kernel says it.
+    pub arch: String,
+    /// The Docker engine.
+    pub docker: DockerFacts,
+    /// One line each, as in `known_hosts` without the host: `ssh-ed25519 AAAA…`.
+    pub ssh_host_keys: Vec<String>,
+    /// How many CPUs.
+    pub cpus: u32,
+    /// Memory in all, in bytes.
+    pub memory_bytes: u64,
+    /// The root disk's size, in bytes.
+    pub disk_bytes: u64,
+    /// What is free of it, in bytes.
+    pub disk_free_bytes: u64,
+    /// Changes with every boot.
+    pub boot_id: String,
+    /// The agent's version.
+    pub agent_version: String,
+}
+
+/// The Docker engine, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DockerFacts {
+    /// Its version, where it answers.
+    pub version: Option<String>,
+    /// Why it does not, where it does not.
+    pub absent_because: Option<String>,
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// The full id.
+    pub id: String,
+    /// The name, without Docker's leading slash.
+    pub name: String,
+    /// The image as it was asked for.
+    pub image: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// As Docker says it: `running`, `exited`, `restarting`, …
+    pub state: String,
+    /// Health as Docker says it, where the image has a health check: `healthy`, `starting`, …
+    pub health: Option<String>,
+    /// How the last run ended, where the container is not running.
+    pub exit_code: Option<i64>,
+    /// The kernel ended it for want of memory.
+    pub oom_killed: bool,
+    /// How often Docker restarted it.
+    pub restarts: u32,
+    /// When the last run began, in milliseconds since 1970.
+    pub started_at_ms: Option<i64>,
+    /// The ports that the machine outside sees.
+    pub ports: Vec<PublishedPort>,
+}
+
+/// A published port.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PublishedPort {
+    /// Inside the container.
+    pub container_port: u16,
+    /// The address outside; `0.0.0.0` for all.
+    pub host_ip: String,
+    /// The port outside.
+    pub host_port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+}
+
+/// How a VM is doing.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// The VM's clock, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// Share of all CPUs that was busy since the call before (since boot at the first), 0 to 1.
+    pub cpu_busy: f64,
+    /// Load over 1, 5 and 15 minutes.
+    pub load: [f64; 3],
+    /// Memory in all, in bytes.
+    pub memory_bytes: u64,
+    /// What could be had without swapping, in bytes.
+    pub memory_available_bytes: u64,
+    /// Swap in all, in bytes.
+    pub swap_bytes: u64,
+    /// Swap in use, in bytes.
+    pub swap_used_bytes: u64,
+    /// The root disk's size, in bytes.
+    pub disk_bytes: u64,
+    /// What is free of it, in bytes.
+    pub disk_free_bytes: u64,
+    /// Received since boot on all but the loopback, in bytes.
+    pub network_received_bytes: u64,
+    /// Sent since boot, likewise.
+    pub network_sent_bytes: u64,
+    /// Seconds since boot.
+    pub uptime_s: u64,
+    /// Share of the last 10 s in which work stood still for want of CPU, memory, disk, 0 to 1;
+    /// absent where the kernel does not measure it.
+    pub pressure: Option<Pressure>,
+}
+
+/// Pressure stall shares over 10 s, 0 to 1.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pressure {
+    /// Some task waited for a CPU.
+    pub cpu: f64,
+    /// Some task waited for memory.
+    pub memory: f64,
+    /// Some task waited for a disk.
+    pub io: f64,
+}

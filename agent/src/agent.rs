@@ -1,0 +1,130 @@
+//! The running agent: what its links share, and the tasks that it consists of.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use tokio_util::sync::CancellationToken;
+use vmkit_agent_protocol::bytes::PublicKey;
+
+use crate::calls::metrics::CpuSample;
+use crate::config::{Config, ConfigError};
+use crate::docker::Engine;
+use crate::host::Host;
+use crate::identity::{self, IdentityError};
+use crate::{enrol, link, socket};
+
+/// How often the agent says that it is alive, unless told otherwise.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The configuration is of no use.
+    #[error("the agent has no usable configuration")]
+    Config(#[source] ConfigError),
+    /// There is no key.
+    #[error("the agent has no identity")]
+    Identity(#[source] IdentityError),
+    /// The socket could not be served.
+    #[error("the agent cannot serve its socket")]
+    Socket(#[source] std::io::Error),
+}
+
+/// What all links of this agent share.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    host: Host,
+    vm: String,
+    gateway_key: PublicKey,
+    key: SigningKey,
+    heartbeat: Duration,
+    engine: Engine,
+    cpu: Mutex<Option<CpuSample>>,
+}
+
+impl Agent {
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(crate) fn vm(&self) -> &str {
+        &self.vm
+    }
+
+    pub(crate) fn gateway_key(&self) -> &PublicKey {
+        &self.gateway_key
+    }
+
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    pub(crate) fn heartbeat(&self) -> Duration {
+        self.heartbeat
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn cpu(&self) -> &Mutex<Option<CpuSample>> {
+        &self.cpu
+    }
+}
+
+/// Runs the agent of `host` until `stop` is cancelled.
+///
+/// # Errors
+/// Where it cannot start. A gateway that is away is no error: the agent goes on trying.
+pub async fn run(
+    host: Host,
+    heartbeat: Duration,
+    stop: CancellationToken,
+) -> Result<(), AgentError> {
+    // Fails where the process has chosen one already, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let config = Config::read(&host).map_err(AgentError::Config)?;
+    let key = identity::load_or_make(&host).map_err(AgentError::Identity)?;
+    let agent = Arc::new(Agent {
+        engine: Engine::new(host.clone()),
+        host,
+        vm: config.vm,
+        gateway_key: config.gateway_key,
+        key,
+        heartbeat,
+        cpu: Mutex::new(None),
+    });
+    let stop = stop.child_token();
+    let socket_only = config.gateway.is_none();
+    let dialling = async {
+        let Some(gateway) = config.gateway else {
+            return stop.cancelled().await;
+        };
+        if let Some(token) = config.enrolment_token {
+            enrol::enrol(&agent, &gateway, token, &stop).await;
+        }
+        link::keep(Arc::clone(&agent), &gateway, &stop).await;
+    };
+    let serving = socket::serve(Arc::clone(&agent), stop.clone());
+    // Nothing that waits for a gateway keeps the agent from ending.
+    let dialling = async {
+        tokio::select! {
+            () = dialling => {}
+            () = stop.cancelled() => {}
+        }
+    };
+    let ((), served) = tokio::join!(dialling, async {
+        let served = serving.await;
+        if let Err(error) = &served {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, "the agent's socket cannot be served");
+            if socket_only {
+                stop.cancel();
+            }
+        }
+        served
+    });
+    tracing::info!("the agent ends");
+    served.map_err(AgentError::Socket)
+}

@@ -1,0 +1,102 @@
+//! What the agent does when asked: one arm a call.
+
+pub(crate) mod containers;
+mod env_files;
+pub(crate) mod facts;
+pub(crate) mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use vmkit_agent_protocol::calls::{Call, Reply};
+
+use crate::agent::Agent;
+use crate::logs;
+
+/// Why a call was not done, for the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Stable, in snake case; [`Fault`]'s functions are the list.
+    pub(crate) code: &'static str,
+    /// For a person.
+    pub(crate) message: String,
+}
+
+impl Fault {
+    pub(crate) fn busy() -> Self {
+        Self::new("busy", "the agent has too many calls under way; ask again".to_owned())
+    }
+
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        Self::new("timed_out", format!("not done within {} ms", limit.as_millis()))
+    }
+
+    pub(crate) fn ended() -> Self {
+        Self::new("ended", "the stream ended with its link".to_owned())
+    }
+
+    pub(crate) fn unsupported() -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        Self::new("unsupported", format!("agent {version} does not know this call; upgrade it"))
+    }
+
+    pub(crate) fn invalid(message: String) -> Self {
+        Self::new("invalid", message)
+    }
+
+    pub(crate) fn revision_conflict(message: String) -> Self {
+        Self::new("revision_conflict", message)
+    }
+
+    pub(crate) fn kamal_locked(message: String) -> Self {
+        Self::new("kamal_locked", message)
+    }
+
+    pub(crate) fn docker(error: &bollard::errors::Error) -> Self {
+        Self::new("docker_unavailable", format!("the Docker engine does not answer: {error}"))
+    }
+
+    pub(crate) fn files(error: &std::io::Error) -> Self {
+        Self::new("file_error", format!("a file on the VM cannot be read or written: {error}"))
+    }
+
+    fn new(code: &'static str, message: String) -> Self {
+        Self { code, message }
+    }
+}
+
+/// Does one call. Items of a stream go to `queue` under the call's `id`.
+pub(crate) async fn perform(
+    agent: &Arc<Agent>,
+    call: Call,
+    id: u64,
+    queue: &mpsc::Sender<String>,
+) -> Result<Reply, Fault> {
+    match call {
+        Call::HostFacts => Ok(Reply::HostFacts(facts::facts(agent).await)),
+        Call::Containers => {
+            Ok(Reply::Containers { containers: containers::containers(agent.engine()).await? })
+        }
+        Call::WriteEnvFile(file) => {
+            let host = agent.host().clone();
+            blocking(move || env_files::write(&host, &file)).await?
+        }
+        Call::Logs(range) => Ok(Reply::Logs(logs::range::read(agent.engine(), range).await?)),
+        Call::FollowLogs(follow) => logs::follow::follow(agent, follow, id, queue).await,
+        Call::Metrics => {
+            let agent = Arc::clone(agent);
+            blocking(move || metrics::metrics(&agent)).await.map(Reply::Metrics)
+        }
+        Call::Unknown => Err(Fault::unsupported()),
+    }
+}
+
+/// Work on files, off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Fault::new("crashed", "the agent stumbled over this call".to_owned()))
+}

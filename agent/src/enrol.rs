@@ -1,0 +1,97 @@
+//! Enrolment: the single-use token of the user-data is exchanged for the agent's own key.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use vmkit_agent_protocol::ENROL_PATH;
+use vmkit_agent_protocol::bytes::{Bytes, Hidden};
+use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
+
+use crate::agent::Agent;
+use crate::backoff;
+use crate::config::{Config, Gateway};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A refused token does not become good by itself, but a person may put things right.
+const REFUSED_WAIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, thiserror::Error)]
+enum EnrolError {
+    #[error("the gateway does not answer")]
+    Unreachable(#[source] reqwest::Error),
+    #[error("the gateway refused the enrolment with {code}: {message}")]
+    Refused { code: String, message: String },
+    #[error("the gateway answered with status {0}")]
+    Unexpected(u16),
+}
+
+/// Enrols, as long as it takes. Asking again with the same token and key is accepted, so a lost
+/// answer costs nothing. Ends early only where `stop` says so.
+pub(crate) async fn enrol(
+    agent: &Agent,
+    gateway: &Gateway,
+    token: Hidden,
+    stop: &CancellationToken,
+) {
+    let request = EnrolRequest {
+        token,
+        vm: agent.vm().to_owned(),
+        public_key: Bytes(agent.key().verifying_key().to_bytes()),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        arch: crate::calls::facts::arch(),
+    };
+    let mut attempt = 0;
+    loop {
+        let wait = match ask(gateway, &request).await {
+            Ok(()) => break,
+            Err(error) => {
+                attempt += 1;
+                tracing::warn!(attempt, error = &error as &dyn std::error::Error, "not enrolled");
+                match error {
+                    EnrolError::Refused { .. } => REFUSED_WAIT,
+                    EnrolError::Unreachable(_) | EnrolError::Unexpected(_) => {
+                        backoff::jittered(attempt)
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+    tracing::info!(vm = agent.vm(), "enrolled as {}", agent.vm());
+    let host = agent.host().clone();
+    let forgotten = tokio::task::spawn_blocking(move || Config::forget_token(&host)).await;
+    if let Ok(Err(error)) = forgotten {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "the used enrolment token stays in the configuration");
+    }
+}
+
+async fn ask(gateway: &Gateway, request: &EnrolRequest) -> Result<(), EnrolError> {
+    let client = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TIMEOUT)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(EnrolError::Unreachable)?;
+    let answer = client
+        .post(gateway.http(ENROL_PATH))
+        .json(request)
+        .send()
+        .await
+        .map_err(|error| EnrolError::Unreachable(error.without_url()))?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    if status.is_client_error()
+        && let Ok(refusal) = answer.json::<Refusal>().await
+    {
+        return Err(EnrolError::Refused { code: refusal.code, message: refusal.message });
+    }
+    Err(EnrolError::Unexpected(status.as_u16()))
+}

@@ -1,0 +1,21 @@
+//! The agent: VMKit's eyes and hands on a VM.
+//!
+//! It dials out to its gateway and serves a Unix socket; both carry the same link. Every effect
+//! goes through one [`host::Host`]. What it follows stays where it is: a slow or dead gateway
+//! costs the VM a few bounded buffers and nothing else.
+
+pub mod agent;
+pub mod backoff;
+mod calls;
+pub mod cli;
+pub mod config;
+mod docker;
+mod enrol;
+mod files;
+pub mod host;
+mod identity;
+mod link;
+mod logs;
+mod session;
+mod socket;
+mod time;

@@ -1,0 +1,257 @@
+//! One link, from the hello to its end; the same over WebSocket and over the Unix socket.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::{Signature, Signer, VerifyingKey};
+use futures::{SinkExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use vmkit_agent_protocol::bytes::{Bytes, Nonce};
+use vmkit_agent_protocol::calls::Call;
+use vmkit_agent_protocol::enrol::Refusal;
+use vmkit_agent_protocol::handshake::{
+    Hello, Mismatch, Welcome, agent_statement, agree, gateway_statement,
+};
+use vmkit_agent_protocol::messages::{Outcome, ToAgent, ToGateway};
+use vmkit_agent_protocol::wire::{Incoming, Outgoing, Wire, WireError};
+use vmkit_agent_protocol::{OLDEST, PROTOCOL};
+
+use crate::agent::Agent;
+use crate::calls::{self, Fault};
+use crate::time::now_ms;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A gateway that takes nothing for so long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Messages that wait for the gateway; those who make more wait themselves.
+const QUEUE: usize = 16;
+/// Calls under way at a time.
+const CALLS: usize = 64;
+
+/// Why a link ended, or did not come about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("the connection is gone")]
+    Wire(#[source] WireError),
+    #[error("the gateway was silent for {seconds} s")]
+    Silent { seconds: u64 },
+    #[error("the gateway took nothing for {} s", WRITE_TIMEOUT.as_secs())]
+    Stuck,
+    #[error("the gateway does not hold the key that this VM trusts; nothing was told to it")]
+    NotOurGateway,
+    #[error("the gateway refused the link with {code}: {message}")]
+    Refused { code: String, message: String },
+    #[error("the versions do not fit")]
+    Versions(#[source] Mismatch),
+    #[error("the gateway did not keep to the handshake")]
+    Handshake,
+}
+
+impl LinkError {
+    /// True where a person has to do something.
+    pub(crate) fn loud(&self) -> bool {
+        match self {
+            Self::NotOurGateway | Self::Refused { .. } | Self::Versions(_) => true,
+            Self::Wire(_) | Self::Silent { .. } | Self::Stuck | Self::Handshake => false,
+        }
+    }
+}
+
+/// Runs a link until the peer or `stop` ends it; calls `greeted` once the handshake is over.
+pub(crate) async fn run(
+    agent: &Arc<Agent>,
+    mut wire: Wire,
+    stop: &CancellationToken,
+    greeted: impl FnOnce(),
+) -> Result<(), LinkError> {
+    let greeting = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake_hands(agent, &mut wire));
+    tokio::select! {
+        shaken = greeting => {
+            shaken.map_err(|_| LinkError::Silent { seconds: HANDSHAKE_TIMEOUT.as_secs() })??;
+        }
+        () = stop.cancelled() => return Ok(()),
+    }
+    tracing::info!("linked");
+    greeted();
+    let (queue, queued) = mpsc::channel(QUEUE);
+    let link = Link { agent: Arc::clone(agent), queue, calls: JoinSet::new(), ids: HashMap::new() };
+    tokio::select! {
+        ended = link.listen(wire.incoming) => ended,
+        stuck = write(wire.outgoing, queued) => Err(stuck),
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+async fn shake_hands(agent: &Agent, wire: &mut Wire) -> Result<(), LinkError> {
+    let nonce: Nonce = Bytes(rand::random());
+    let hello = Hello {
+        protocol: PROTOCOL,
+        oldest: OLDEST,
+        vm: agent.vm().to_owned(),
+        nonce,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        arch: calls::facts::arch(),
+        boot_id: calls::facts::boot_id(agent.host()),
+        time_ms: now_ms(),
+    };
+    wire.send(&ToGateway::Hello(hello)).await.map_err(LinkError::Wire)?;
+    let welcome = match wire.receive().await.map_err(LinkError::Wire)? {
+        ToAgent::Welcome(welcome) => welcome,
+        ToAgent::Refused(Refusal { code, message }) => {
+            return Err(LinkError::Refused { code, message });
+        }
+        _ => return Err(LinkError::Handshake),
+    };
+    agree(welcome.protocol, welcome.oldest).map_err(LinkError::Versions)?;
+    if !is_ours(agent, &nonce, &welcome) {
+        return Err(LinkError::NotOurGateway);
+    }
+    let statement = agent_statement(&nonce, &welcome.nonce, agent.vm());
+    let signature = Bytes(agent.key().sign(&statement).to_bytes());
+    wire.send(&ToGateway::Proof { signature }).await.map_err(LinkError::Wire)?;
+    match wire.receive().await.map_err(LinkError::Wire)? {
+        ToAgent::Ready { .. } => Ok(()),
+        ToAgent::Refused(Refusal { code, message }) => Err(LinkError::Refused { code, message }),
+        _ => Err(LinkError::Handshake),
+    }
+}
+
+fn is_ours(agent: &Agent, nonce: &Nonce, welcome: &Welcome) -> bool {
+    let statement = gateway_statement(nonce, &welcome.nonce, agent.vm());
+    VerifyingKey::from_bytes(&agent.gateway_key().0).is_ok_and(|key| {
+        key.verify_strict(&statement, &Signature::from_bytes(&welcome.signature.0)).is_ok()
+    })
+}
+
+/// Sends what is queued, and flushes whenever nothing more waits.
+async fn write(mut outgoing: Outgoing, mut queued: mpsc::Receiver<String>) -> LinkError {
+    while let Some(text) = queued.recv().await {
+        let sending = async {
+            outgoing.feed(text).await?;
+            // Bounded: a flush at least every queue's length.
+            for _ in 0..QUEUE {
+                match queued.try_recv() {
+                    Ok(text) => outgoing.feed(text).await?,
+                    Err(_) => break,
+                }
+            }
+            outgoing.flush().await
+        };
+        match tokio::time::timeout(WRITE_TIMEOUT, sending).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return LinkError::Wire(error),
+            Err(_) => return LinkError::Stuck,
+        }
+    }
+    LinkError::Wire(WireError::Closed)
+}
+
+struct Link {
+    agent: Arc<Agent>,
+    queue: mpsc::Sender<String>,
+    calls: JoinSet<u64>,
+    ids: HashMap<u64, AbortHandle>,
+}
+
+impl Link {
+    async fn listen(mut self, mut incoming: Incoming) -> Result<(), LinkError> {
+        let mut beat = tokio::time::interval(self.agent.heartbeat());
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let patience = self.agent.heartbeat().saturating_mul(3);
+        let mut silent_at = Instant::now() + patience;
+        loop {
+            tokio::select! {
+                message = incoming.next() => {
+                    let Some(text) = message else { return Ok(()) };
+                    let text = text.map_err(LinkError::Wire)?;
+                    silent_at = Instant::now() + patience;
+                    let message = serde_json::from_str(&text)
+                        .map_err(|error| LinkError::Wire(WireError::NotUnderstood(error)))?;
+                    self.take(message).await;
+                }
+                _ = beat.tick() => {
+                    // A full queue means that the gateway hears from us anyway.
+                    if let Some(text) = text(&ToGateway::Heartbeat { time_ms: now_ms() }) {
+                        drop(self.queue.try_send(text));
+                    }
+                }
+                Some(ended) = self.calls.join_next() => {
+                    if let Ok(id) = ended {
+                        self.ids.remove(&id);
+                    }
+                }
+                () = tokio::time::sleep_until(silent_at) => {
+                    return Err(LinkError::Silent { seconds: patience.as_secs() });
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, message: ToAgent) {
+        match message {
+            ToAgent::Call { id, call, timeout_ms } => {
+                if self.calls.len() >= CALLS {
+                    reply(&self.queue, id, Err(Fault::busy())).await;
+                    return;
+                }
+                let work =
+                    answer(Arc::clone(&self.agent), self.queue.clone(), id, call, timeout_ms);
+                self.ids.insert(id, self.calls.spawn(work));
+            }
+            ToAgent::Cancel { id } => {
+                if let Some(call) = self.ids.remove(&id) {
+                    call.abort();
+                }
+            }
+            ToAgent::Heard { .. }
+            | ToAgent::Welcome(_)
+            | ToAgent::Ready { .. }
+            | ToAgent::Refused(_)
+            | ToAgent::Unknown => {}
+        }
+    }
+}
+
+/// Does one call and replies. Dropping this future ends the call.
+async fn answer(
+    agent: Arc<Agent>,
+    queue: mpsc::Sender<String>,
+    id: u64,
+    call: Call,
+    timeout_ms: u64,
+) -> u64 {
+    let work = calls::perform(&agent, call, id, &queue);
+    let result = if timeout_ms == 0 {
+        work.await
+    } else {
+        let limit = Duration::from_millis(timeout_ms);
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Fault::timed_out(limit)))
+    };
+    reply(&queue, id, result).await;
+    id
+}
+
+async fn reply(
+    queue: &mpsc::Sender<String>,
+    id: u64,
+    result: Result<vmkit_agent_protocol::calls::Reply, Fault>,
+) {
+    let result = match result {
+        Ok(reply) => Outcome::Ok { reply },
+        Err(Fault { code, message }) => Outcome::Fault(Refusal { code: code.to_owned(), message }),
+    };
+    if let Some(text) = text(&ToGateway::Reply { id, result }) {
+        // A closed queue means that the link is gone, and with it whoever asked.
+        drop(queue.send(text).await);
+    }
+}
+
+/// A message as it goes over the wire. Our own types always serialise; should one not, the peer's
+/// time-out covers it.
+pub(crate) fn text(message: &ToGateway) -> Option<String> {
+    serde_json::to_string(message).ok()
+}

@@ -1,0 +1,7 @@
+//! The one place of the agent that reads the wall clock.
+
+/// Milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "the agent's one place that reads the wall clock")]
+pub(crate) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

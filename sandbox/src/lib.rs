@@ -1,0 +1,1 @@
+//! The sandbox: simulated clouds, GitHub and VMs.

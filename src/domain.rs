@@ -1,0 +1,13 @@
+//! Plain types and rules. Nothing here does I/O or knows where its values are kept.
+
+pub mod clock;
+pub mod deploy;
+pub mod env_values;
+pub mod environment;
+pub mod ids;
+pub mod money;
+pub mod names;
+pub mod operation;
+pub mod plan;
+pub mod secret;
+pub mod size;

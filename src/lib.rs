@@ -1,0 +1,3 @@
+//! VMKit: a deployment control plane for servers that you own.
+
+pub mod domain;
