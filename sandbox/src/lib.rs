@@ -1,1 +1,224 @@
-//! The sandbox: simulated clouds, GitHub and VMs.
+//! The sandbox: simulated clouds, GitHub and VMs, over real HTTP and with real processes, so that
+//! the whole main job runs without an account or a network.
+
+pub mod build;
+mod clock;
+pub mod faults;
+mod front;
+pub mod github;
+pub mod hetzner;
+pub mod kamal;
+pub mod machines;
+pub mod sample;
+pub mod sample_app;
+mod serve;
+pub mod tether;
+pub mod workflow;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+use rand::Rng;
+use rand::distr::Alphanumeric;
+
+use faults::{Faults, Style};
+use front::{Door, Front};
+use github::{GitHub, GitHubOptions};
+use hetzner::Hetzner;
+use machines::Machines;
+
+/// How a sandbox is to be started.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The vmkit binary, which plays the agent, the tether and the sample app.
+    pub exe: PathBuf,
+    /// The first port: Hetzner's; GitHub's is two further. Without one, or with port 0, free ports
+    /// of 127.0.0.1.
+    pub listen: Option<SocketAddr>,
+    /// A folder of `OWNER/NAME` folders that become repos of the simulated GitHub.
+    pub repos: Option<PathBuf>,
+}
+
+/// A running sandbox. All its processes end with it, and with the process that holds it.
+pub struct Sandbox {
+    machines: Machines,
+    hetzner: Hetzner,
+    hetzner_front: Front,
+    hetzner_token: String,
+    github: GitHub,
+    github_front: Front,
+    github_token: String,
+}
+
+impl Sandbox {
+    /// Starts the simulators. Must be called inside a tokio runtime, which drives them.
+    pub async fn start(options: Options) -> Result<Self, SandboxError> {
+        let machines = Machines::new(&options.exe)?;
+        let hetzner_token = token();
+        let hetzner = Hetzner::new(&hetzner_token, machines.clone());
+        let door = Door::open(address(options.listen, 0), Style::Hetzner).await?;
+        let state = {
+            let hetzner = hetzner.clone();
+            Arc::new(move || hetzner.state())
+        };
+        let hetzner_front = door.serve(hetzner.router(), hetzner.knobs_router(), state);
+        let github_token = token();
+        let door = Door::open(address(options.listen, 2), Style::GitHub).await?;
+        let github = GitHub::new(GitHubOptions {
+            origin: door.origin(),
+            token: github_token.clone(),
+            work_dir: machines.dir().join("images"),
+            machines: machines.clone(),
+            repos: options.repos,
+        })?;
+        let state = {
+            let github = github.clone();
+            Arc::new(move || {
+                let everything = github.everything();
+                Box::pin(async move { everything }) as BoxFuture<'static, serde_json::Value>
+            })
+        };
+        let github_front = door.serve(github.router(), github.knobs_router(), state);
+        Ok(Self {
+            machines,
+            hetzner,
+            hetzner_front,
+            hetzner_token,
+            github,
+            github_front,
+            github_token,
+        })
+    }
+
+    /// The settings that point VMKit and other clients at the sandbox.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("VMKIT_HETZNER_URL", format!("{}/v1", self.hetzner_front.origin)),
+            ("VMKIT_HETZNER_TOKEN", self.hetzner_token.clone()),
+            ("VMKIT_GITHUB_URL", self.github_front.origin.clone()),
+            ("VMKIT_GITHUB_TOKEN", self.github_token.clone()),
+        ]
+    }
+
+    /// The VMs.
+    pub fn machines(&self) -> &Machines {
+        &self.machines
+    }
+
+    /// The simulated Hetzner project.
+    pub fn hetzner(&self) -> &Hetzner {
+        &self.hetzner
+    }
+
+    /// The faults and the record of the simulated Hetzner.
+    pub fn hetzner_faults(&self) -> &Faults {
+        &self.hetzner_front.faults
+    }
+
+    /// Where `/_sandbox/state` and its like are, such as `http://127.0.0.1:4010`.
+    pub fn hetzner_admin_url(&self) -> String {
+        self.hetzner_front.origin.clone()
+    }
+
+    /// The simulated GitHub.
+    pub fn github(&self) -> &GitHub {
+        &self.github
+    }
+
+    /// The faults and the record of the simulated GitHub.
+    pub fn github_faults(&self) -> &Faults {
+        &self.github_front.faults
+    }
+
+    /// Where GitHub's `/_sandbox/state` and its like are, such as `http://127.0.0.1:4012`.
+    pub fn github_admin_url(&self) -> String {
+        self.github_front.origin.clone()
+    }
+
+    /// Ends the simulators and every process of every VM, and removes all files.
+    pub async fn stop(self) {
+        self.hetzner_front.stop().await;
+        self.github_front.stop().await;
+        self.github.stop();
+        self.machines.stop().await;
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.github.stop();
+        self.machines.abandon();
+    }
+}
+
+/// Where the simulator that is `offset` ports after the first listens.
+fn address(first: Option<SocketAddr>, offset: u16) -> SocketAddr {
+    let first = first.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    match first.port() {
+        0 => first,
+        port => SocketAddr::new(first.ip(), port.saturating_add(offset)),
+    }
+}
+
+/// A token as long as Hetzner's; GitHub's have no fixed length.
+fn token() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(64).map(char::from).collect()
+}
+
+/// Why the sandbox cannot do something.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The file system or a socket refused.
+    #[error("cannot {doing} `{path}`")]
+    Io {
+        /// What was tried, such as `write`.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// All blocks of 127.77.0.0/16 that were tried are in use.
+    #[error("no free block of addresses in 127.77.0.0/16; end other sandboxes")]
+    NoAddress,
+    /// The listener's address is in use or not ours.
+    #[error("cannot listen on {address}; choose another with `--listen`")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The sandbox is being stopped.
+    #[error("the sandbox is being stopped; start another")]
+    Stopped,
+    /// The machine's host key cannot be made.
+    #[error("cannot make an SSH host key")]
+    HostKey(#[source] ssh_key::Error),
+}
+
+impl SandboxError {
+    pub(crate) fn io(doing: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { doing, path: path.as_ref().to_owned(), source }
+    }
+
+    /// A stable name of the kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "sandbox_io",
+            Self::NoAddress => "sandbox_no_address",
+            Self::Listen { .. } => "sandbox_listen",
+            Self::Stopped => "sandbox_stopped",
+            Self::HostKey(_) => "sandbox_host_key",
+        }
+    }
+}
+
+/// Locks, whatever a thread that panicked left behind.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

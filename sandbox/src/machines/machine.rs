@@ -1,0 +1,273 @@
+//! One VM: its root directory, its identity, its agent and its engine.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::docker::Docker;
+use super::proxy::Proxy;
+use super::spawner::{Spawner, Start};
+use super::{Place, cloud_init, engine};
+use crate::SandboxError;
+
+/// systemd's `Restart=always` with a wait that a test can afford.
+const AGENT_RESTART_WAIT: Duration = Duration::from_millis(200);
+
+/// What a cloud knows of a server when it boots it.
+#[derive(Debug, Clone, Default)]
+pub struct MachineOrder {
+    /// The host name where the user-data gives none.
+    pub name: String,
+    /// As cloud-init would read it; empty is fine.
+    pub user_data: String,
+    /// For root, as the cloud's own SSH keys.
+    pub root_keys: Vec<String>,
+    /// Installed, and left switched off.
+    pub off: bool,
+}
+
+/// What a machine needs from the sandbox.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) exe: PathBuf,
+    pub(super) bin: PathBuf,
+    pub(super) spawner: Spawner,
+    pub(super) agents_start: bool,
+}
+
+/// One VM. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct Machine(Arc<Inner>);
+
+struct Inner {
+    context: Context,
+    address: IpAddr,
+    root: PathBuf,
+    docker: Docker,
+    proxy: Proxy,
+    order: Mutex<MachineOrder>,
+    console: Mutex<Vec<String>>,
+    power: tokio::sync::Mutex<Option<Power>>,
+}
+
+/// What runs only while the machine is switched on.
+struct Power {
+    off: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Machine {
+    pub(super) async fn boot(
+        context: Context,
+        place: Place,
+        order: MachineOrder,
+    ) -> Result<Self, SandboxError> {
+        let Place { address, root } = place;
+        let home = root.join("root");
+        let docker = Docker::new(address, context.spawner.clone(), context.bin.clone(), home);
+        let machine = Self(Arc::new(Inner {
+            proxy: Proxy::new(address, docker.clone()),
+            context,
+            address,
+            root,
+            docker,
+            order: Mutex::default(),
+            console: Mutex::default(),
+            power: tokio::sync::Mutex::default(),
+        }));
+        machine.install(order)?;
+        if !machine.off_at_first() {
+            machine.power_on().await?;
+        }
+        Ok(machine)
+    }
+
+    /// First boot: the root directory as the image and cloud-init would leave it.
+    fn install(&self, order: MachineOrder) -> Result<(), SandboxError> {
+        let lines = cloud_init::install(&self.0.root, &order)?;
+        *crate::lock(&self.0.console) = lines;
+        *crate::lock(&self.0.order) = order;
+        Ok(())
+    }
+
+    fn off_at_first(&self) -> bool {
+        crate::lock(&self.0.order).off
+    }
+
+    /// Its private root directory; ends with it.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Its address in 127.77.0.0/16.
+    pub fn address(&self) -> IpAddr {
+        self.0.address
+    }
+
+    /// Its ed25519 host key as `ssh-ed25519 AAAA...`, without a comment.
+    pub fn host_key(&self) -> String {
+        let path = self.0.root.join("etc/ssh/ssh_host_ed25519_key.pub");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The lines of a user's `authorized_keys`; empty where there is no such user.
+    pub fn authorized_keys(&self, user: &str) -> Vec<String> {
+        let home = if user == "root" { "root".to_owned() } else { format!("home/{user}") };
+        let path = self.0.root.join(home).join(".ssh/authorized_keys");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect()
+    }
+
+    /// Where a path of the VM (such as `/etc/vmkit/env/shop/staging.env`) is on this machine.
+    pub fn path(&self, path: &str) -> PathBuf {
+        cloud_init::inside(&self.0.root, path)
+    }
+
+    /// Whether the VM has a file at `path`.
+    pub fn has_file(&self, path: &str) -> bool {
+        self.path(path).is_file()
+    }
+
+    /// Its containers.
+    pub fn docker(&self) -> &Docker {
+        &self.0.docker
+    }
+
+    /// Its kamal-proxy.
+    pub fn proxy(&self) -> &Proxy {
+        &self.0.proxy
+    }
+
+    /// What cloud-init said on the console.
+    pub fn console(&self) -> Vec<String> {
+        crate::lock(&self.0.console).clone()
+    }
+
+    /// Whether it is switched on.
+    pub async fn is_on(&self) -> bool {
+        self.0.power.lock().await.is_some()
+    }
+
+    /// Switches it on: the Docker socket, the containers that start again, the agent. Once on, it
+    /// stays as it is.
+    pub async fn power_on(&self) -> Result<(), SandboxError> {
+        let mut power = self.0.power.lock().await;
+        if power.is_some() {
+            return Ok(());
+        }
+        let now = Power { off: CancellationToken::new(), tasks: TaskTracker::new() };
+        let socket = self.0.root.join("run/docker.sock");
+        engine::serve(&self.0.docker, &socket, &now.off, &now.tasks)?;
+        self.0.docker.power_on().await;
+        self.0.proxy.power_on().await?;
+        if self.0.context.agents_start {
+            for args in cloud_init::agent_units(&self.0.root) {
+                let machine = self.clone();
+                let off = now.off.clone();
+                now.tasks.spawn(async move {
+                    off.run_until_cancelled(machine.keep_agent(args)).await;
+                });
+            }
+        }
+        *power = Some(now);
+        Ok(())
+    }
+
+    /// Pulls the plug: all its processes end at once.
+    pub async fn power_off(&self) {
+        let mut power = self.0.power.lock().await;
+        if let Some(now) = power.take() {
+            now.off.cancel();
+            self.0.proxy.power_off().await;
+            self.0.docker.power_off().await;
+            now.tasks.close();
+            now.tasks.wait().await;
+            drop(std::fs::remove_file(self.0.root.join("run/docker.sock")));
+        }
+    }
+
+    /// Switches it off and on again.
+    pub async fn reboot(&self) -> Result<(), SandboxError> {
+        self.power_off().await;
+        self.power_on().await
+    }
+
+    /// A new disk with other user-data: everything on it is lost, the address and root's keys stay,
+    /// the host key is another.
+    pub async fn rebuild(&self, user_data: String) -> Result<(), SandboxError> {
+        self.power_off().await;
+        self.0.docker.clear().await;
+        self.0.proxy.clear();
+        remove(&self.0.root);
+        let old = crate::lock(&self.0.order).clone();
+        self.install(MachineOrder { user_data, ..old })?;
+        self.power_on().await
+    }
+
+    pub(super) async fn delete(&self) {
+        self.power_off().await;
+        self.0.docker.clear().await;
+        remove(&self.0.root);
+    }
+
+    /// Ends its processes without waiting for their end.
+    pub(super) fn abandon(&self) {
+        if let Ok(mut power) = self.0.power.try_lock()
+            && let Some(now) = power.take()
+        {
+            now.off.cancel();
+        }
+        self.0.docker.abandon();
+        remove(&self.0.root);
+    }
+
+    /// Runs the agent, again and again.
+    async fn keep_agent(&self, args: Vec<String>) {
+        loop {
+            if let Err(error) = self.run_agent(&args).await {
+                tracing::warn!(machine = %self.0.address, %error, "the agent cannot be started");
+            }
+            tokio::time::sleep(AGENT_RESTART_WAIT).await;
+        }
+    }
+
+    async fn run_agent(&self, args: &[String]) -> std::io::Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.0.root.join("var/log/vmkit-agent.log"))?;
+        let mut command: Vec<OsString> = vec![self.0.context.exe.clone().into(), "agent".into()];
+        command.extend(args.iter().map(OsString::from));
+        command.extend(["--root".into(), self.0.root.clone().into()]);
+        let start = Start {
+            command,
+            dir: self.0.root.clone(),
+            env: vec![
+                ("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into()),
+                ("HOME".into(), self.0.root.join("root").display().to_string()),
+            ],
+            output: Some(log),
+        };
+        let mut process = self.0.context.spawner.spawn(start).await?;
+        process.ended().await;
+        Ok(())
+    }
+}
+
+/// Removes a root; a process that was just killed may still hold it for a moment.
+fn remove(root: &Path) {
+    for _ in 0..20 {
+        if !root.exists() || std::fs::remove_dir_all(root).is_ok() {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    tracing::warn!(root = %root.display(), "a machine's folder could not be removed");
+}

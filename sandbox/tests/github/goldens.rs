@@ -1,0 +1,100 @@
+//! The files that VMKit itself would commit (its golden files), run by the interpreter.
+
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::stage::Stage;
+
+/// Small stand-ins for what the golden apps' images would start.
+const PROCFILE: &str = "web: vmkit sample-app\nworker: sleep 1000\n";
+
+fn regex(text: &str) -> Regex {
+    Regex::new(text).unwrap()
+}
+
+fn goldens() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/pipeline");
+    let Ok(entries) = std::fs::read_dir(&dir) else {
+        eprintln!(
+            "SKIPPED: tests/golden/pipeline is not there, so the generated files are not run"
+        );
+        return Vec::new();
+    };
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.join("config").is_dir()).collect()
+}
+
+#[tokio::test]
+async fn generated_files_deploy() {
+    for golden in goldens() {
+        let stage = Stage::new().await;
+        let vm = stage.deployable().await;
+        let address = vm.machine.address().to_string();
+        let read = |path: &str| std::fs::read_to_string(golden.join(path)).unwrap();
+        for path in [".github/workflows/vmkit-deploy.yml", ".kamal/secrets", ".kamal/ssh_config"] {
+            // The golden apps' default branches have other names.
+            let branch = regex("ref: \"[^\"]+\"");
+            let text = read(path);
+            stage.put_file(path, &branch.replace_all(&text, "ref: \"main\"")).await;
+        }
+        let dockerfile = regex("file: \"(.+)\"");
+        let workflow = read(".github/workflows/vmkit-deploy.yml");
+        let dockerfile = dockerfile
+            .captures(&workflow)
+            .map_or("Dockerfile", |found| found.get(1).unwrap().as_str());
+        let folder = regex("--path \"(.+)\"");
+        let folder = folder.captures(&workflow).map_or(".", |found| found.get(1).unwrap().as_str());
+        stage
+            .put_file(dockerfile, "FROM scratch\nCMD [\"vmkit\", \"sample-app\"]\n# golden\n")
+            .await;
+        for (path, text) in
+            [("Procfile", PROCFILE), ("package.json", "{}"), ("requirements.txt", "")]
+        {
+            let path = format!("{folder}/{path}");
+            stage.put_file(path.trim_start_matches("./"), text).await;
+        }
+        for file in std::fs::read_dir(golden.join("config")).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let environment =
+                name.trim_start_matches("deploy.").trim_end_matches(".yml").to_owned();
+            let text = read(&format!("config/{name}"));
+            let hosts = regex("hosts: \\[\"[^\"]*\"\\]");
+            let text = hosts.replace_all(&text, format!("hosts: [\"{address}\"]")).into_owned();
+            let text = regex("cmd: .*").replace_all(&text, "cmd: sleep 1000").into_owned();
+            let health = regex("path: \"[^\"]*\"");
+            let text = health.replace(&text, "path: \"/up\"").into_owned();
+            let env_file = regex("env-file: (\\S+)");
+            let env_file = vm.machine.path(&env_file.captures(&text).unwrap()[1]);
+            std::fs::create_dir_all(env_file.parent().unwrap()).unwrap();
+            std::fs::write(env_file, format!("GREETING={environment}\n")).unwrap();
+            let sha = stage.put_file(&format!("config/{name}"), &text).await;
+            let suffix = environment.to_ascii_uppercase().replace('-', "_");
+            stage.put_secret(&format!("VMKIT_SSH_KEY_{suffix}"), &vm.private).await;
+            let known = format!("{address} {}", vm.machine.host_key());
+            stage.put_variable(&format!("VMKIT_KNOWN_HOSTS_{suffix}"), &known).await;
+
+            let body = json!({ "ref": "main", "inputs": { "environment": environment, "sha": sha, "deploy_id": "dep_1" } });
+            let path = "/repos/octo/shop/actions/workflows/vmkit-deploy.yml/dispatches";
+            let run = stage.expect(200, Method::POST, path, body).await["workflow_run_id"]
+                .as_u64()
+                .unwrap();
+            let ended = stage.ended(run).await;
+            assert_eq!(
+                ended["conclusion"],
+                "success",
+                "{golden:?} {name}: {}",
+                stage.logs(run).await
+            );
+            let running = vm
+                .machine
+                .docker()
+                .list()
+                .into_iter()
+                .filter(|one| one.running && one.name.contains("-web-"));
+            assert!(running.count() >= 1, "{golden:?} {name}");
+        }
+        stage.machines.stop().await;
+    }
+}
