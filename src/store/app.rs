@@ -1,0 +1,163 @@
+//! Apps: a repo, a root directory in it, and what a scan found out.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Row, params};
+use serde_json::Value;
+
+use super::{Outcome, Store, StoreError, collect, first, json, parsed, word};
+use crate::domain::clock::Millis;
+use crate::domain::environment::App;
+use crate::domain::ids::AppId;
+use crate::domain::names::AppSlug;
+
+/// How many contents of a file of ours are remembered.
+const WRITTEN_MAX: usize = 20;
+
+/// How later changes of the generated files reach the repo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Changes {
+    /// By a pull request that a person merges.
+    Pr,
+    /// By a commit on the default branch.
+    Direct,
+}
+
+impl Changes {
+    /// The stored and shown form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pr => "pr",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// An app with what is kept beside it.
+#[derive(Debug, Clone)]
+pub struct AppRow {
+    /// The app.
+    pub app: App,
+    /// How later changes reach the repo.
+    pub changes: Changes,
+    /// What the scan found, as the pipeline wrote it.
+    pub scan: Value,
+    /// The digests of each generated file as it was written, the newest last: an older one may
+    /// still be in the repo while a pull request with the newer waits.
+    pub written: BTreeMap<String, Vec<String>>,
+}
+
+impl AppRow {
+    /// Whether a content with this digest was written by us.
+    pub fn wrote(&self, path: &str, digest: &str) -> bool {
+        self.written.get(path).is_some_and(|known| known.iter().any(|one| one == digest))
+    }
+}
+
+fn read_app(row: &Row<'_>) -> Outcome<AppRow> {
+    Ok(AppRow {
+        app: App {
+            id: parsed(row, "id")?,
+            slug: parsed(row, "slug")?,
+            repo_id: row.get("repo_id")?,
+            repo: parsed(row, "repo")?,
+            default_branch: row.get("default_branch")?,
+            root: row.get("root")?,
+            created_at: Millis(row.get("created_at")?),
+        },
+        changes: word(row, "changes")?,
+        scan: json(row, "scan")?,
+        written: json(row, "written")?,
+    })
+}
+
+impl Store {
+    /// Writes an app; the same repo and root again updates what may change. Returns what is kept.
+    pub async fn put_app(&self, row: AppRow) -> Result<AppRow, StoreError> {
+        self.write(move |tx| {
+            let app = &row.app;
+            tx.execute(
+                "insert into app (id, slug, repo_id, repo, default_branch, root, changes, scan, created_at)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 on conflict (repo_id, root) do update set repo = excluded.repo,
+                     default_branch = excluded.default_branch, changes = excluded.changes, scan = excluded.scan",
+                params![
+                    app.id.to_string(),
+                    app.slug.as_str(),
+                    app.repo_id,
+                    app.repo.as_str(),
+                    app.default_branch,
+                    app.root,
+                    row.changes.as_str(),
+                    row.scan.to_string(),
+                    app.created_at.0
+                ],
+            )?;
+            let mut select = tx.prepare("select * from app where repo_id = ?1 and root = ?2")?;
+            let kept = first(select.query(params![app.repo_id, app.root])?, read_app)?;
+            Ok(kept.unwrap_or(row))
+        })
+        .await
+    }
+
+    /// Notes what was written into the repo: a path and the digest of its content each.
+    pub async fn note_written(
+        &self,
+        app: AppId,
+        files: BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let mut select = tx.prepare("select written from app where id = ?1")?;
+            let known = first(select.query([app.to_string()])?, |row| json(row, "written"))?;
+            let mut written: BTreeMap<String, Vec<String>> = known.unwrap_or_default();
+            for (path, digest) in files {
+                let digests = written.entry(path).or_default();
+                digests.retain(|known| *known != digest);
+                digests.push(digest);
+                let surplus = digests.len().saturating_sub(WRITTEN_MAX);
+                digests.drain(..surplus);
+            }
+            let written =
+                serde_json::to_string(&written).map_err(|error| super::unreadable("app", error))?;
+            tx.execute(
+                "update app set written = ?2 where id = ?1",
+                params![app.to_string(), written],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// An app by its slug.
+    pub async fn app(&self, slug: AppSlug) -> Result<Option<AppRow>, StoreError> {
+        self.read(move |db| {
+            let mut select = db.prepare_cached("select * from app where slug = ?1")?;
+            first(select.query([slug.as_str()])?, read_app)
+        })
+        .await
+    }
+
+    /// The app of a repo and a root directory.
+    pub async fn app_of_repo(
+        &self,
+        repo_id: u64,
+        root: String,
+    ) -> Result<Option<AppRow>, StoreError> {
+        self.read(move |db| {
+            let mut select =
+                db.prepare_cached("select * from app where repo_id = ?1 and root = ?2")?;
+            first(select.query(params![repo_id, root])?, read_app)
+        })
+        .await
+    }
+
+    /// Every app, by slug.
+    pub async fn apps(&self) -> Result<Vec<AppRow>, StoreError> {
+        self.read(|db| {
+            let mut select = db.prepare_cached("select * from app order by slug")?;
+            collect(select.query([])?, read_app)
+        })
+        .await
+    }
+}
