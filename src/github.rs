@@ -1,0 +1,95 @@
+//! GitHub: reads named files, opens the onboarding pull request, starts runs and watches them.
+//!
+//! A thin client over the shared executor; nothing of GitHub's JSON leaves this folder.
+
+mod commits;
+mod error;
+mod facts;
+mod pulls;
+mod refusal;
+mod repos;
+mod runs;
+mod secrets;
+mod wire;
+
+use serde::de::DeserializeOwned;
+use url::Url;
+
+pub use crate::requests::{Pace, RequestError, Waits};
+pub use commits::FileChange;
+pub use error::GitHubError;
+pub use facts::{
+    CommitFacts, Conclusion, EntryKind, JobFacts, PullFacts, PullState, RepoFacts, RepoPermissions,
+    RunFacts, RunStatus, StepFacts, Tree, TreeEntry, UserFacts,
+};
+
+use crate::domain::names::RepoName;
+use crate::domain::secret::Secret;
+use crate::requests::{Answer, Api, Call, Dialect};
+
+static DIALECT: Dialect = Dialect {
+    name: "GitHub",
+    headers: &[("accept", "application/vnd.github+json"), ("x-github-api-version", "2026-03-10")],
+    correlation: "x-github-request-id",
+    refusal: refusal::for_now,
+};
+
+/// GitHub with one token.
+#[derive(Clone)]
+pub struct GitHub {
+    api: Api,
+}
+
+impl std::fmt::Debug for GitHub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GitHub")
+    }
+}
+
+impl GitHub {
+    /// A client at `base_url` (`https://api.github.com`, or a server's own); talks to nobody yet.
+    pub fn new(base_url: &Url, token: Secret, pace: Pace) -> Result<Self, GitHubError> {
+        Ok(Self { api: Api::new(&DIALECT, base_url, token, pace)? })
+    }
+
+    /// Sends a call; a refusal becomes an error that speaks of `what`.
+    async fn ask(&self, call: &Call, what: &str) -> Result<Answer, GitHubError> {
+        let answer = self.api.send(call).await?;
+        if answer.is_success() { Ok(answer) } else { Err(refusal::error(&self.api, &answer, what)) }
+    }
+
+    /// As [`Self::ask`], with none for "not found".
+    async fn ask_maybe(&self, call: &Call, what: &str) -> Result<Option<Answer>, GitHubError> {
+        match self.ask(call, what).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(GitHubError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads something.
+    async fn read<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+        what: &'static str,
+    ) -> Result<T, GitHubError> {
+        Ok(self.ask(call, what).await?.json(what)?)
+    }
+}
+
+/// Where a repo's resources begin.
+fn in_repo(call: Call, repo: &RepoName, path: &str) -> Call {
+    call.at("repos").at(repo.owner()).at(repo.name()).under(path)
+}
+
+/// A branch, a path or another text that goes into a URL with its slashes. `..` and control
+/// characters would change what the URL means.
+fn checked<'a>(kind: &'static str, text: &'a str) -> Result<&'a str, GitHubError> {
+    let fine = !text.is_empty()
+        && !text.chars().any(char::is_control)
+        && text.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if fine {
+        return Ok(text);
+    }
+    Err(GitHubError::BadName { kind, given: crate::requests::clean(text) })
+}
