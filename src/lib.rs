@@ -1,8 +1,11 @@
 //! VMKit: a deployment control plane for servers that you own.
 
+pub mod bootstrap;
 pub mod clouds;
+pub mod diagnosis;
 pub mod domain;
 pub mod github;
+pub mod pipeline;
 pub mod requests;
 pub mod store;
 pub mod vault;

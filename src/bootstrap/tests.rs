@@ -1,0 +1,194 @@
+//! The user-data: its shape, its one secret, and what must never get into it.
+
+use super::*;
+
+fn key(seed: u8) -> String {
+    let pair = ssh_key::private::Ed25519Keypair::from_seed(&[seed; 32]);
+    ssh_key::PublicKey::from(pair.public).to_openssh().expect("a key")
+}
+
+struct Facts {
+    gateway: Url,
+    agent: Url,
+    token: Secret,
+    hostname: String,
+    gateway_key: String,
+    sha256: String,
+    deploy: String,
+    owner: String,
+}
+
+fn facts() -> Facts {
+    Facts {
+        gateway: "https://vmkit.example.com/".parse().expect("a URL"),
+        agent: "https://vmkit.example.com/agent/v1/binary/amd64".parse().expect("a URL"),
+        token: Secret::new("token-for-tests"),
+        hostname: "shop-staging".to_owned(),
+        gateway_key: "AAAA".to_owned(),
+        sha256: "ab".repeat(32),
+        deploy: key(1),
+        owner: format!("{} me@home", key(2)),
+    }
+}
+
+fn made(facts: &Facts) -> Result<String, BootstrapError> {
+    user_data(&Bootstrap {
+        vm: "vm_01jc4k0000000000000000000a".parse().expect("an id"),
+        hostname: &facts.hostname,
+        gateway_url: &facts.gateway,
+        gateway_key_base64: &facts.gateway_key,
+        enrolment_token: &facts.token,
+        agent_url: &facts.agent,
+        agent_sha256: &facts.sha256,
+        deploy_public_key: &facts.deploy,
+        owner_public_key: &facts.owner,
+    })
+}
+
+#[test]
+fn the_user_data_is_small_whole_and_holds_the_agents_config() {
+    let facts = facts();
+    let text = made(&facts).expect("made");
+    assert!(text.starts_with("#cloud-config\n") && text.len() < MAX_BYTES / 2, "{}", text.len());
+    assert!(!regex::Regex::new("@[A-Z_0-9]+@").expect("a pattern").is_match(&text));
+    let yaml: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
+    let file = |path: &str| {
+        let files = yaml["write_files"].as_array().expect("a list");
+        files.iter().find(|file| file["path"] == path).expect("the file").clone()
+    };
+    let config = file("/etc/vmkit/agent.toml");
+    assert_eq!(config["permissions"], "0600");
+    let config: toml::Table =
+        config["content"].as_str().expect("text").parse().expect("the agent's TOML");
+    assert_eq!(config["gateway"].as_str(), Some("https://vmkit.example.com"));
+    assert_eq!(config["vm"].as_str(), Some("vm_01jc4k0000000000000000000a"));
+    assert_eq!(config["enrolment_token"].as_str(), Some("token-for-tests"));
+    let daemon = file("/etc/docker/daemon.json");
+    let daemon: serde_json::Value =
+        serde_json::from_str(daemon["content"].as_str().expect("text")).expect("JSON");
+    assert_eq!(daemon["live-restore"], true);
+    let unit = file("/etc/systemd/system/vmkit-agent.service");
+    let unit = unit["content"].as_str().expect("text").to_owned();
+    assert!(unit.contains("\nExecStart=/usr/local/bin/vmkit-agent run\n"));
+    assert_eq!(text.matches("token-for-tests").count(), 1);
+}
+
+#[test]
+fn the_owner_can_log_in_as_admin_and_kamal_and_the_deploy_key_only_as_kamal() {
+    let facts = facts();
+    let yaml: serde_json::Value =
+        serde_saphyr::from_str(&made(&facts).expect("made")).expect("YAML");
+    let users = yaml["users"].as_array().expect("a list");
+    let keys = |name: &str| {
+        let user = users.iter().find(|user| user["name"] == name).expect("the user");
+        user["ssh_authorized_keys"].to_string()
+    };
+    let (deploy, owner) = (key(1), key(2));
+    assert!(keys("kamal").contains(&deploy) && keys("kamal").contains(&owner));
+    assert!(keys("admin").contains(&owner) && !keys("admin").contains(&deploy));
+    assert_eq!(keys("vmkit"), "null");
+}
+
+#[test]
+fn the_bootstrap_script_is_a_shell_script_that_stops_at_the_first_failure() {
+    let text = made(&facts()).expect("made");
+    let yaml: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
+    let files = yaml["write_files"].as_array().expect("a list");
+    let script = files.iter().find(|file| file["path"] == "/var/lib/vmkit/bootstrap.sh");
+    let script = script.and_then(|file| file["content"].as_str()).expect("the script");
+    assert!(script.lines().any(|line| line == "set -eu"));
+    let checked = std::process::Command::new("sh")
+        .args(["-n", "-c", script])
+        .output()
+        .expect("sh can be started");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+/// Runs the script in a folder of its own with stand-ins for what it calls; gives back whether it
+/// succeeded, what `bootstrap.state` says, and the calls.
+fn booted(curl: &str) -> (bool, String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let mut facts = facts();
+    let sum = std::process::Command::new("sh").args(["-c", "echo agent | sha256sum"]).output();
+    let sum = String::from_utf8(sum.expect("sha256sum runs").stdout).expect("text");
+    sum[..64].clone_into(&mut facts.sha256);
+    let yaml: serde_json::Value =
+        serde_saphyr::from_str(&made(&facts).expect("made")).expect("YAML");
+    let files = yaml["write_files"].as_array().expect("a list");
+    let script = files.iter().find(|file| file["path"] == "/var/lib/vmkit/bootstrap.sh");
+    let script = script.and_then(|file| file["content"].as_str()).expect("the script");
+    let script = script
+        .replace("/var/lib/vmkit", folder.path().to_str().expect("text"))
+        .replace("/usr/local/bin/", &format!("{}/", folder.path().display()));
+    for (name, body) in [
+        ("systemctl", "echo systemctl \"$@\" >> calls"),
+        ("docker", "echo docker \"$@\" >> calls"),
+        ("curl", curl),
+    ] {
+        std::fs::write(path("text"), format!("#!/bin/sh\n{body}\n")).expect("written");
+        // By a process of its own: a file that is open for writing in a fork of a neighbouring
+        // test cannot be executed.
+        let made = std::process::Command::new("install")
+            .args(["-m", "0755", "text", name])
+            .current_dir(folder.path())
+            .status();
+        assert!(made.expect("install can be started").success());
+    }
+    let run = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .output()
+        .expect("sh can be started");
+    let read = |name: &str| std::fs::read_to_string(path(name)).unwrap_or_default();
+    assert_eq!(path("vmkit-agent").exists(), run.status.success());
+    (run.status.success(), read("bootstrap.state").trim().to_owned(), read("calls"))
+}
+
+#[test]
+fn the_first_boot_installs_only_the_agent_that_was_named_and_says_where_it_stopped() {
+    let to_file = "while [ \"$1\" != -o ]; do shift; done; ";
+    let (good, state, calls) = booted(&format!("{to_file} echo agent > \"$2\""));
+    assert!(good, "{state}");
+    assert_eq!(state, "done");
+    assert!(calls.ends_with("systemctl enable --now vmkit-agent.service\n"), "{calls}");
+    let (good, state, calls) = booted(&format!("{to_file} echo another > \"$2\""));
+    assert_eq!((good, state.as_str()), (false, "failed: verify (1)"));
+    assert!(!calls.contains("vmkit-agent"), "{calls}");
+    let (good, state, _) = booted("exit 22");
+    assert_eq!((good, state.as_str()), (false, "failed: download (22)"));
+}
+
+#[test]
+fn nothing_leaves_its_place() {
+    for payload in
+        ["x\"", "x'", "x\ny: z", "$(id)", "`id`", "<%", "a b", "\\", "", "@TOKEN@", "{{ v }}"]
+    {
+        let refused = |change: fn(&mut Facts, &str)| {
+            let mut facts = facts();
+            change(&mut facts, payload);
+            let error = made(&facts).expect_err(payload);
+            assert_eq!(error.code(), "bootstrap_value");
+            assert!(payload.is_empty() || !error.to_string().contains(payload));
+        };
+        refused(|facts, text| text.clone_into(&mut facts.hostname));
+        refused(|facts, text| text.clone_into(&mut facts.gateway_key));
+        refused(|facts, text| text.clone_into(&mut facts.sha256));
+        refused(|facts, text| text.clone_into(&mut facts.deploy));
+        refused(|facts, text| text.clone_into(&mut facts.owner));
+        refused(|facts, text| facts.token = Secret::new(text));
+    }
+    let mut facts = facts();
+    facts.sha256.truncate(63);
+    assert!(made(&facts).is_err());
+    // A comment of a pasted key does not reach the file; options before it are refused.
+    facts = self::facts();
+    facts.owner = format!("{} \"; x: $(id)", key(2));
+    assert!(!made(&facts).expect("made").contains("$(id)"));
+    facts.owner = format!("command=\"id\" {}", key(2));
+    assert!(made(&facts).is_err());
+    // Quotes and blanks in a URL are written as %XX, which the shell leaves alone in its quotes.
+    facts = self::facts();
+    facts.agent = "https://example.com/a' b".parse().expect("a URL");
+    assert!(made(&facts).is_err());
+}

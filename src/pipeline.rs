@@ -1,0 +1,238 @@
+//! What VMKit puts into a user's repo: pure functions from facts to files.
+//!
+//! Every value that reaches a file is checked against a closed set of characters first, because a
+//! Kamal file is an ERB template, a workflow is a template of GitHub's, and both hold shell. What
+//! does not fit is refused with its name; nothing is escaped and hoped for.
+
+mod check;
+mod kamal;
+mod pull_request;
+mod readme;
+pub mod scan;
+mod workflow;
+
+pub use pull_request::{PullText, pull_text};
+pub use readme::with_readme_section;
+
+use std::net::IpAddr;
+
+use crate::domain::environment::{App, Environment, Vm};
+use crate::domain::names::{Domain, EnvironmentPath, RepoName};
+use crate::domain::size::Arch;
+use scan::{Build, Process};
+
+/// Where the workflow lies in the repo.
+pub const WORKFLOW_PATH: &str = ".github/workflows/vmkit-deploy.yml";
+/// The workflow's file name, as the dispatch call takes it.
+pub const WORKFLOW_FILE: &str = "vmkit-deploy.yml";
+/// The version of Kamal that the workflow installs and the configs demand at least.
+pub const KAMAL_VERSION: &str = "2.12.0";
+
+/// All that the files of one app are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// The repo.
+    pub repo: RepoName,
+    /// The folder of the app in the repo, `.` for the top.
+    pub root: String,
+    /// The branch that the workflow runs from and takes the Kamal config from.
+    pub default_branch: String,
+    /// How the image is built.
+    pub build: Build,
+    /// What runs of it; a missing `web` is the image's own default process.
+    pub processes: Vec<Process>,
+    /// The app's environments; none before the first is made.
+    pub environments: Vec<EnvironmentSetup>,
+}
+
+/// What the files say of one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentSetup {
+    /// Which one. All of a [`Setup`] belong to one app.
+    pub path: EnvironmentPath,
+    /// The architecture of its VM.
+    pub arch: Arch,
+    /// The port that the app listens on.
+    pub port: u16,
+    /// The path that answers 2xx when the app is ready.
+    pub health_path: String,
+    /// Its public name.
+    pub domain: Option<Domain>,
+    /// Its VM's address; without one it gets no Kamal config yet.
+    pub address: Option<IpAddr>,
+    /// Whether kamal-proxy gets a certificate for the domain.
+    pub tls: bool,
+}
+
+impl EnvironmentSetup {
+    /// What the files say of `environment`, whose VM is `vm`. A domain gets a certificate.
+    pub fn of(environment: &Environment, vm: Option<&Vm>, arch: Arch) -> Self {
+        let settings = &environment.settings;
+        Self {
+            path: environment.path.clone(),
+            arch: vm.map_or(arch, |vm| vm.arch),
+            port: settings.port,
+            health_path: settings.health_path.clone(),
+            domain: settings.domain.clone(),
+            address: vm.and_then(|vm| vm.address),
+            tls: settings.domain.is_some(),
+        }
+    }
+}
+
+impl Setup {
+    /// The setup of `app` as it is built and run, with its environments.
+    pub fn of(
+        app: &App,
+        build: Build,
+        processes: Vec<Process>,
+        environments: Vec<EnvironmentSetup>,
+    ) -> Self {
+        Self {
+            repo: app.repo.clone(),
+            root: app.root.clone(),
+            default_branch: app.default_branch.clone(),
+            build,
+            processes,
+            environments,
+        }
+    }
+}
+
+/// One file of the repo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeneratedFile {
+    /// Its path from the top of the repo.
+    pub path: String,
+    /// Its whole content.
+    pub content: String,
+    /// Whether it is committed as executable.
+    pub executable: bool,
+}
+
+/// Why files cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PipelineError {
+    /// A value could leave its place in a file.
+    #[error("the {what} `{given}` cannot be written into the files: {wanted}")]
+    Value {
+        /// Which value.
+        what: &'static str,
+        /// What was given, cut at 80 characters, without control characters.
+        given: String,
+        /// What is taken.
+        wanted: &'static str,
+    },
+    /// Environments of two apps in one setup.
+    #[error(
+        "the environments `{one}` and `{other}` belong to two apps; their files are made one app at a time"
+    )]
+    TwoApps {
+        /// One of them.
+        one: EnvironmentPath,
+        /// Another.
+        other: EnvironmentPath,
+    },
+    /// One environment twice, or one process twice.
+    #[error("the {what} `{name}` is listed twice")]
+    Twice {
+        /// `environment` or `process`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A certificate without a name for it.
+    #[error("`{environment}` asks for TLS but has no domain; set a domain, or turn TLS off")]
+    TlsWithoutDomain {
+        /// Which environment.
+        environment: EnvironmentPath,
+    },
+    /// The builder of this language makes no image for the VM's architecture.
+    #[error(
+        "{language} is built by Buildpacks for amd64 only, and the VM of `{environment}` is {}; choose an amd64 size, or add a Dockerfile",
+        arch.as_str()
+    )]
+    BuilderArch {
+        /// The language.
+        language: &'static str,
+        /// The environment whose VM does not fit.
+        environment: EnvironmentPath,
+        /// The VM's architecture.
+        arch: Arch,
+    },
+}
+
+impl PipelineError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Value { .. } => "pipeline_value",
+            Self::TwoApps { .. } => "pipeline_two_apps",
+            Self::Twice { .. } => "pipeline_twice",
+            Self::TlsWithoutDomain { .. } => "pipeline_tls_without_domain",
+            Self::BuilderArch { .. } => "pipeline_builder_arch",
+        }
+    }
+
+    /// Whether the same call may succeed later without a person's doing: it never does.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Value { .. }
+            | Self::TwoApps { .. }
+            | Self::Twice { .. }
+            | Self::TlsWithoutDomain { .. }
+            | Self::BuilderArch { .. } => false,
+        }
+    }
+}
+
+/// All files of the app, in a stable order: the workflow, `.kamal/secrets`, `.kamal/ssh_config`,
+/// and `config/deploy.ENV.yml` of every environment that has an address.
+///
+/// # Errors
+/// A value that could leave its place, or facts that do not fit together.
+pub fn files(setup: &Setup) -> Result<Vec<GeneratedFile>, PipelineError> {
+    check::setup(setup)?;
+    let mut files = vec![
+        plain(WORKFLOW_PATH, workflow::content(setup)),
+        plain(".kamal/secrets", include_str!("pipeline/templates/secrets").to_owned()),
+        plain(".kamal/ssh_config", include_str!("pipeline/templates/ssh_config").to_owned()),
+    ];
+    for environment in &setup.environments {
+        if let Some(address) = environment.address {
+            let content = kamal::content(setup, environment, address);
+            files.push(plain(&kamal::path(environment), content));
+        }
+    }
+    Ok(files)
+}
+
+/// The image of an environment, without a tag: `ghcr.io/octo/shop/production`. Each environment
+/// has its own, because Kamal wants the image's `service` label to be the environment's, and two
+/// environments may differ in architecture: with one name, the second build of a commit would
+/// take the first one's image away.
+pub fn image(repo: &RepoName, environment: &EnvironmentPath) -> String {
+    format!("ghcr.io/{}/{}", repo.as_str().to_ascii_lowercase(), environment.name)
+}
+
+/// The secret of the repo that holds an environment's deploy key.
+pub fn ssh_key_secret(environment: &EnvironmentPath) -> String {
+    format!("VMKIT_SSH_KEY_{}", environment.suffix())
+}
+
+/// The variable of the repo that holds the `known_hosts` line of an environment's VM.
+pub fn known_hosts_variable(environment: &EnvironmentPath) -> String {
+    format!("VMKIT_KNOWN_HOSTS_{}", environment.suffix())
+}
+
+/// The env file of an environment on its VM.
+pub fn env_file(environment: &EnvironmentPath) -> String {
+    format!("/etc/vmkit/env/{}/{}.env", environment.app, environment.name)
+}
+
+fn plain(path: &str, content: String) -> GeneratedFile {
+    GeneratedFile { path: path.to_owned(), content, executable: false }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! The gate before generation: closed character sets for every value that is not a domain type.
+
+use std::collections::BTreeSet;
+
+use super::scan::{Build, Process};
+use super::{PipelineError, Setup};
+use crate::domain::size::Arch;
+
+/// Refuses a setup with a value that could leave its place in a file.
+pub(super) fn setup(setup: &Setup) -> Result<(), PipelineError> {
+    path("root directory", &setup.root)?;
+    branch(&setup.default_branch)?;
+    match &setup.build {
+        Build::Dockerfile { path: file } => path("Dockerfile's path", file)?,
+        Build::Buildpacks { .. } => {}
+    }
+    let mut names = BTreeSet::new();
+    for item in &setup.processes {
+        process(item, &setup.build)?;
+        if !names.insert(item.name.as_str()) {
+            return Err(PipelineError::Twice { what: "process", name: item.name.clone() });
+        }
+    }
+    environments(setup)
+}
+
+fn environments(setup: &Setup) -> Result<(), PipelineError> {
+    let mut names = BTreeSet::new();
+    for environment in &setup.environments {
+        let first = &setup.environments[0].path;
+        let this = &environment.path;
+        if this.app != first.app {
+            return Err(PipelineError::TwoApps { one: first.clone(), other: this.clone() });
+        }
+        if !names.insert(this.name.as_str()) {
+            return Err(PipelineError::Twice { what: "environment", name: this.to_string() });
+        }
+        health_path(&environment.health_path)?;
+        if environment.port == 0 {
+            return Err(value("port", "0", "a port is 1 to 65535"));
+        }
+        if environment.tls && environment.domain.is_none() {
+            return Err(PipelineError::TlsWithoutDomain { environment: this.clone() });
+        }
+        if let Build::Buildpacks { language } = setup.build
+            && environment.arch == Arch::Arm64
+            && !language.builds_arm64()
+        {
+            return Err(PipelineError::BuilderArch {
+                language: language.as_str(),
+                environment: this.clone(),
+                arch: environment.arch,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn value(what: &'static str, given: &str, wanted: &'static str) -> PipelineError {
+    let given = given.chars().filter(|c| !c.is_control()).take(80).collect();
+    PipelineError::Value { what, given, wanted }
+}
+
+fn path(what: &'static str, text: &str) -> Result<(), PipelineError> {
+    let good = text.len() <= 200
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/'))
+        && text.split('/').all(|part| !part.is_empty() && part != ".." && !part.starts_with('-'));
+    if good {
+        return Ok(());
+    }
+    Err(value(what, text, "a relative path of letters, digits, `.`, `_`, `-` and `/`"))
+}
+
+fn branch(text: &str) -> Result<(), PipelineError> {
+    let good = !text.is_empty()
+        && text.len() <= 200
+        && !text.starts_with('-')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '+' | '#'));
+    if good {
+        return Ok(());
+    }
+    Err(value("default branch", text, "letters, digits, `.`, `_`, `-`, `/`, `+` and `#`"))
+}
+
+fn health_path(text: &str) -> Result<(), PipelineError> {
+    let good = text.starts_with('/')
+        && text.len() <= 200
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '?' | '='));
+    if good {
+        return Ok(());
+    }
+    Err(value(
+        "health path",
+        text,
+        "a path such as `/up` of letters, digits, `/`, `.`, `_`, `-`, `?` and `=`",
+    ))
+}
+
+/// A process's command is shell on the VM where the image comes from a Dockerfile, so nothing that
+/// begins a second command or an expansion is taken: such a line belongs in a script of the repo.
+fn process(process: &Process, build: &Build) -> Result<(), PipelineError> {
+    let name = &process.name;
+    let good = !name.is_empty()
+        && name.len() <= 30
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if !good {
+        let wanted = "a lower-case letter, then letters, digits or hyphens, such as `worker`";
+        return Err(value("process name", name, wanted));
+    }
+    if matches!(build, Build::Buildpacks { .. }) || name == "web" {
+        return Ok(()); // started by its name or by the image's own command: the line is not written
+    }
+    let command = &process.command;
+    let good = !command.trim().is_empty()
+        && command.len() <= 500
+        && command.chars().all(|c| {
+            c.is_ascii_alphanumeric()
+                || matches!(c, ' ' | '.' | '_' | '-' | '/' | ':' | '=' | ',' | '@' | '+')
+        });
+    if good {
+        return Ok(());
+    }
+    let wanted = "a plain command without quotes, `$`, pipes or `;`; put the line in a script of the repo and name the script";
+    Err(value("process command", command, wanted))
+}

@@ -1,0 +1,256 @@
+//! The committed goldens under `tests/golden`: what VMKit writes into repos and onto VMs.
+//! `scripts/check-generated` shows them to the real tools.
+//!
+//! To accept what is made now: `VMKIT_ACCEPT=1 cargo test -p vmkit --test goldens`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use vmkit::bootstrap::{Bootstrap, user_data};
+use vmkit::domain::secret::Secret;
+use vmkit::domain::size::Arch;
+use vmkit::pipeline::scan::{Build, Language, Process};
+use vmkit::pipeline::{EnvironmentSetup, Setup, files, pull_text, with_readme_section};
+
+fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetup {
+    EnvironmentSetup {
+        path: path.parse().expect("a path"),
+        arch,
+        port: 8080,
+        health_path: "/up".to_owned(),
+        domain: None,
+        address: address.map(|text| text.parse().expect("an address")),
+        tls: false,
+    }
+}
+
+fn setup(build: Build, environments: Vec<EnvironmentSetup>) -> Setup {
+    Setup {
+        repo: "Octo/Shop".parse().expect("a repo"),
+        root: ".".to_owned(),
+        default_branch: "main".to_owned(),
+        build,
+        processes: Vec::new(),
+        environments,
+    }
+}
+
+fn dockerfile() -> Build {
+    Build::Dockerfile { path: "Dockerfile".to_owned() }
+}
+
+fn process(name: &str, command: &str) -> Process {
+    Process { name: name.to_owned(), command: command.to_owned() }
+}
+/// Every shape that the generator knows, each as the repo that it would make.
+fn cases() -> Vec<(&'static str, Setup)> {
+    let mut domain = environment("shop/production", Arch::Arm64, Some("203.0.113.7"));
+    domain.domain = Some("shop.example.com".parse().expect("a domain"));
+    domain.tls = true;
+    domain.port = 3000;
+    domain.health_path = "/healthz?full=1".to_owned();
+    let mut node = setup(Build::Buildpacks { language: Language::Node }, vec![domain.clone()]);
+    node.processes = vec![process("web", "node server.js"), process("worker", "node worker.js")];
+
+    let mut python = setup(
+        Build::Buildpacks { language: Language::Python },
+        vec![environment("api/on", Arch::Amd64, Some("203.0.113.9"))],
+    );
+    python.root = "services/api".to_owned();
+    python.default_branch = "release/2.x".to_owned();
+
+    let mut several = setup(
+        Build::Dockerfile { path: "docker/web.Dockerfile".to_owned() },
+        vec![
+            domain,
+            environment("shop/staging", Arch::Amd64, Some("2001:db8::7")),
+            environment("shop/preview-1", Arch::Amd64, None),
+        ],
+    );
+    several.processes = vec![process("worker", "bin/work --queue=mail,default")];
+
+    let single = environment("shop/staging", Arch::Amd64, Some("203.0.113.8"));
+    vec![
+        ("dockerfile", setup(dockerfile(), vec![single])),
+        ("dockerfile-several", several),
+        ("no-environment-yet", setup(dockerfile(), Vec::new())),
+        ("node-buildpacks", node),
+        ("python-buildpacks", python),
+    ]
+}
+
+fn generated() -> BTreeMap<PathBuf, String> {
+    let mut all = BTreeMap::new();
+    for (name, setup) in cases() {
+        let files = files(&setup).expect("a good setup");
+        let pull = pull_text(&setup, &files);
+        for file in files {
+            assert!(!file.executable);
+            all.insert(Path::new(name).join(file.path), file.content);
+        }
+        let folder = Path::new(name);
+        all.insert(folder.join("README.md"), with_readme_section("", &setup));
+        all.insert(folder.join("PULL_REQUEST.md"), format!("# {}\n\n{}", pull.title, pull.body));
+    }
+    all
+}
+
+#[test]
+fn the_generated_files_are_the_goldens() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pipeline");
+    compare(&root, &generated());
+}
+
+#[test]
+fn the_user_data_is_the_golden() {
+    // Public keys of no use: their private halves are the seeds themselves.
+    let key = |seed: u8| {
+        let pair = ssh_key::private::Ed25519Keypair::from_seed(&[seed; 32]);
+        ssh_key::PublicKey::from(pair.public).to_openssh().expect("a key")
+    };
+    let url = |text: &str| text.parse().expect("a URL");
+    let made = user_data(&Bootstrap {
+        vm: "vm_01jc4k0000000000000000000a".parse().expect("an id"),
+        hostname: "shop-staging",
+        gateway_url: &url("https://vmkit.example.com"),
+        gateway_key_base64: "Z2F0ZXdheS1rZXktZm9yLXRlc3Rz",
+        enrolment_token: &Secret::new("token-for-tests"),
+        agent_url: &url("https://vmkit.example.com/agent/v1/binary/amd64"),
+        agent_sha256: &"ab".repeat(32),
+        deploy_public_key: &key(1),
+        owner_public_key: &key(2),
+    });
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/user-data");
+    let files = BTreeMap::from([(PathBuf::from("user-data.yml"), made.expect("user-data"))]);
+    compare(&root, &files);
+}
+
+#[test]
+fn no_place_of_a_template_is_left_open() {
+    let open = regex::Regex::new("@[A-Z_]+@").expect("a pattern");
+    for (path, content) in generated() {
+        assert!(!open.is_match(&content), "{}", path.display());
+        assert!(content.ends_with('\n') && !content.contains("\n\n\n"), "{}", path.display());
+        assert!(content.lines().all(|line| line.trim_end() == line), "{}", path.display());
+    }
+}
+
+#[test]
+fn the_generated_yaml_says_what_was_asked_for() {
+    let all = generated();
+    let yaml = |path: &str| -> serde_json::Value {
+        serde_saphyr::from_str(&all[Path::new(path)]).expect("YAML")
+    };
+    let kamal = yaml("node-buildpacks/config/deploy.production.yml");
+    assert_eq!(kamal["service"], "shop-production");
+    assert_eq!(kamal["image"], "octo/shop/production");
+    assert_eq!(kamal["proxy"]["host"], "shop.example.com");
+    assert_eq!(kamal["proxy"]["ssl"], true);
+    assert_eq!(kamal["proxy"]["app_port"], 3000);
+    assert_eq!(kamal["env"]["clear"]["PORT"], 3000);
+    assert_eq!(kamal["servers"]["worker"]["options"]["entrypoint"], "worker");
+    let env_file = "/etc/vmkit/env/shop/production.env";
+    assert_eq!(kamal["servers"]["web"]["options"]["env-file"], env_file);
+    let kamal = yaml("dockerfile-several/config/deploy.staging.yml");
+    assert_eq!(kamal["servers"]["worker"]["cmd"], "bin/work --queue=mail,default");
+    assert_eq!(kamal["servers"]["web"]["hosts"][0], "2001:db8::7");
+    assert!(!all.contains_key(Path::new("dockerfile-several/config/deploy.preview-1.yml")));
+
+    let workflow = yaml("dockerfile-several/.github/workflows/vmkit-deploy.yml");
+    let inputs = &workflow["on"]["workflow_dispatch"]["inputs"];
+    assert_eq!(
+        inputs["environment"]["options"],
+        serde_json::json!(["production", "staging", "preview-1"])
+    );
+    assert_eq!(
+        workflow["jobs"]["build"]["runs-on"],
+        "${{ (inputs.environment == 'production') && 'ubuntu-24.04-arm' || 'ubuntu-24.04' }}"
+    );
+    let steps = workflow["jobs"]["deploy"]["steps"].as_array().expect("steps");
+    let ssh: Vec<_> =
+        steps.iter().filter(|step| step["env"]["SSH_PRIVATE_KEY"].is_string()).collect();
+    assert_eq!(ssh.len(), 3);
+    assert_eq!(ssh[2]["env"]["SSH_PRIVATE_KEY"], "${{ secrets.VMKIT_SSH_KEY_PREVIEW_1 }}");
+    assert_eq!(ssh[2]["env"]["SSH_KNOWN_HOSTS"], "${{ vars.VMKIT_KNOWN_HOSTS_PREVIEW_1 }}");
+    let line = r#"exec kamal deploy -c "config/deploy.$VMKIT_ENVIRONMENT.yml" --skip-push --version="$VERSION""#;
+    assert!(
+        steps.iter().any(|step| step["run"].as_str().is_some_and(|r| r.lines().any(|l| l == line)))
+    );
+}
+
+#[test]
+fn the_readme_section_is_replaced_in_its_place_and_the_rest_is_kept() {
+    let (_, old) = cases().swap_remove(0);
+    let (_, new) = cases().swap_remove(1);
+    let mine = "# Shop\n\nWords of mine.\n";
+    let first = with_readme_section(mine, &old);
+    assert!(first.starts_with(mine), "{first}");
+    assert_eq!(with_readme_section(&first, &old), first);
+    let moved = format!("{first}\n## Licence\n");
+    let second = with_readme_section(&moved, &new);
+    assert!(second.starts_with(mine) && second.ends_with("\n## Licence\n"), "{second}");
+    assert_eq!(second.matches("## Deployment").count(), 1);
+    assert!(second.contains("shop.example.com"));
+}
+
+/// Demands that the files under `root` are exactly `wanted` (path below `root`, content).
+/// With `VMKIT_ACCEPT=1` in the environment they are made so.
+///
+/// It panics when a file is missing, changed or left over; the message names each and the command.
+#[expect(clippy::disallowed_methods, reason = "only tests come here, and cargo passes no settings")]
+fn compare(root: &Path, wanted: &BTreeMap<PathBuf, String>) {
+    if std::env::var("VMKIT_ACCEPT").is_ok_and(|value| value == "1") {
+        if root.exists() {
+            std::fs::remove_dir_all(root).expect("the old goldens can be removed");
+        }
+        for (path, content) in wanted {
+            let path = root.join(path);
+            let folder = path.parent().expect("a file lies in a folder");
+            std::fs::create_dir_all(folder).expect("the goldens' folder can be made");
+            std::fs::write(path, content).expect("a golden can be written");
+        }
+        return;
+    }
+    let mut found = BTreeSet::new();
+    list(root, Path::new(""), &mut found);
+    let mut faults = Vec::new();
+    for (path, content) in wanted {
+        match std::fs::read_to_string(root.join(path)) {
+            Err(_) => faults.push(format!("{} is missing", path.display())),
+            Ok(old) => faults.extend(difference(path, &old, content)),
+        }
+    }
+    let left = found.iter().filter(|path| !wanted.contains_key(*path));
+    faults.extend(left.map(|path| format!("{} is left over", path.display())));
+    assert!(
+        faults.is_empty(),
+        "the goldens in {} differ:\n{}\nto accept what is made now: VMKIT_ACCEPT=1 cargo test -p vmkit --test goldens",
+        root.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(root).display(),
+        faults.join("\n")
+    );
+}
+
+fn difference(path: &Path, old: &str, new: &str) -> Option<String> {
+    if old == new {
+        return None;
+    }
+    let lines = old.lines().zip(new.lines()).enumerate().find(|(_, (old, new))| old != new);
+    Some(match lines {
+        Some((at, (old, new))) => {
+            format!("{} line {}:\n  committed: {old}\n  made now:  {new}", path.display(), at + 1)
+        }
+        None => format!("{} has another length", path.display()),
+    })
+}
+
+fn list(root: &Path, below: &Path, found: &mut BTreeSet<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(root.join(below)) else { return };
+    for entry in entries.flatten() {
+        let path = below.join(entry.file_name());
+        if entry.path().is_dir() {
+            list(root, &path, found);
+        } else {
+            found.insert(path);
+        }
+    }
+}
