@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod clouds;
 pub mod diagnosis;
 pub mod domain;
+pub mod fleet;
 pub mod github;
 pub mod pipeline;
 pub mod requests;

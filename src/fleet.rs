@@ -1,0 +1,235 @@
+//! Our side of the agent links: who is there, calls with time-outs, and a bounded cache of logs.
+//!
+//! The process that holds the links has a local fleet; any other has a remote one, which asks the
+//! first over a Unix socket. Callers cannot tell.
+
+mod cache;
+mod error;
+mod hub;
+mod link;
+mod logs;
+mod roster;
+mod routes;
+mod socket;
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+use vmkit_agent_protocol::calls::{Call, Reply};
+use vmkit_agent_protocol::wire::Wire;
+
+use crate::domain::clock::{Clock, Millis};
+use crate::domain::ids::VmId;
+
+pub use cache::Bounds;
+pub use error::FleetError;
+use hub::Hub;
+pub use logs::{LogLine, LogPage, LogQuery, LogStream};
+pub use roster::{EnrolRefusal, Roster};
+
+/// All agents that this installation has, wherever their links end.
+#[derive(Clone)]
+pub struct Fleet(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Local(Arc<Hub>),
+    Remote(socket::Remote),
+}
+
+/// What a fleet may take up.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// An agent that was silent for so long counts as away, and its link is closed.
+    pub silent_after: Duration,
+    /// Handshakes and enrolments under way at a time; more are told to come back.
+    pub newcomers: usize,
+    /// How long a log query waits for the agent before it answers from the cache alone.
+    pub log_wait: Duration,
+    /// The log cache.
+    pub cache: Bounds,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            silent_after: Duration::from_secs(45),
+            newcomers: 256,
+            log_wait: Duration::from_secs(10),
+            cache: Bounds::default(),
+        }
+    }
+}
+
+/// What is known of an agent's link.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Presence {
+    /// The link is up, and the agent was heard lately.
+    pub linked: bool,
+    /// Since when the link is up, or when the last one began.
+    pub since: Option<Millis>,
+    /// When the agent was last heard.
+    pub last_seen: Option<Millis>,
+    /// The agent's version, as it said.
+    pub agent_version: Option<String>,
+    /// How far the VM's clock is behind ours, in milliseconds, as measured at the hello.
+    pub clock_offset_ms: i64,
+}
+
+impl Fleet {
+    /// A fleet whose links end in this process. `identity` is the gateway's key, which the agents
+    /// have pinned.
+    pub fn local(
+        roster: Arc<dyn Roster>,
+        identity: SigningKey,
+        clock: Clock,
+        limits: Limits,
+    ) -> Self {
+        Self(Kind::Local(Arc::new(Hub::new(roster, identity, clock, limits))))
+    }
+
+    /// A fleet that another process holds, which serves `socket` by [`Fleet::serve_socket`].
+    pub fn remote(socket: PathBuf) -> Self {
+        Self(Kind::Remote(socket::Remote::new(socket)))
+    }
+
+    /// The routes that agents use: `/agent/v1/enrol` and `/agent/v1/link`. Empty where the fleet
+    /// is remote.
+    pub fn router(&self) -> axum::Router {
+        match &self.0 {
+            Kind::Local(hub) => routes::router(Arc::clone(hub)),
+            Kind::Remote(_) => axum::Router::new(),
+        }
+    }
+
+    /// Runs a link over a byte stream that leads to an agent's socket, to the link's end.
+    ///
+    /// # Errors
+    /// Where the handshake fails, or the fleet is remote.
+    pub async fn attach(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Send + 'static,
+    ) -> Result<(), FleetError> {
+        match &self.0 {
+            Kind::Local(hub) => link::run(hub, Wire::lines(io)).await.map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                FleetError::Link {
+                    reason: cause.map_or(error.to_string(), |cause| format!("{error}: {cause}")),
+                }
+            }),
+            Kind::Remote(_) => {
+                Err(FleetError::Link { reason: "the links end in another process".to_owned() })
+            }
+        }
+    }
+
+    /// Answers remote fleets until `stop` is cancelled. Does nothing where this one is remote.
+    pub async fn serve_socket(&self, listener: UnixListener, stop: CancellationToken) {
+        match &self.0 {
+            Kind::Local(_) => socket::serve(self.clone(), listener, stop).await,
+            Kind::Remote(_) => {}
+        }
+    }
+
+    /// Resolves when somebody has nudged since it last did. Never, where the fleet is remote.
+    pub async fn nudged(&self) {
+        match &self.0 {
+            Kind::Local(hub) => hub.nudge.notified().await,
+            Kind::Remote(_) => pending().await,
+        }
+    }
+
+    /// Tells whoever waits in [`Fleet::nudged`], in whichever process, that there is work.
+    ///
+    /// # Errors
+    /// [`FleetError::WorkerAway`] where no process serves the socket.
+    pub async fn nudge(&self) -> Result<(), FleetError> {
+        match &self.0 {
+            Kind::Local(hub) => {
+                hub.nudge.notify_one();
+                Ok(())
+            }
+            Kind::Remote(remote) => remote.nudge().await,
+        }
+    }
+
+    /// What is known of the VM's agent.
+    ///
+    /// # Errors
+    /// [`FleetError::WorkerAway`] where no process holds the links.
+    pub async fn presence(&self, vm: VmId) -> Result<Presence, FleetError> {
+        match &self.0 {
+            Kind::Local(hub) => Ok(hub.presence(vm)),
+            Kind::Remote(remote) => remote.presence(vm).await,
+        }
+    }
+
+    /// Waits until the VM's agent is linked.
+    ///
+    /// # Errors
+    /// [`FleetError::NotLinked`] after `timeout`.
+    pub async fn wait_linked(&self, vm: VmId, timeout: Duration) -> Result<Presence, FleetError> {
+        match &self.0 {
+            Kind::Local(hub) => hub.wait_linked(vm, timeout).await,
+            Kind::Remote(remote) => remote.wait_linked(vm, timeout).await,
+        }
+    }
+
+    /// Asks the VM's agent and waits for its reply, `timeout` at most. Streams cannot be asked
+    /// for here.
+    ///
+    /// # Errors
+    /// Where there is no link, no reply in time, or the agent could not do it.
+    pub async fn call(&self, vm: VmId, call: Call, timeout: Duration) -> Result<Reply, FleetError> {
+        match &self.0 {
+            Kind::Local(hub) => hub.call(vm, call, timeout).await,
+            Kind::Remote(remote) => remote.call(vm, call, timeout).await,
+        }
+    }
+
+    /// The newest lines of a service: from the VM where its agent is linked, together with what
+    /// the cache still has of containers that are gone; from the cache alone otherwise.
+    ///
+    /// # Errors
+    /// [`FleetError::WorkerAway`] where no process holds the links.
+    pub async fn logs(&self, vm: VmId, query: LogQuery) -> Result<LogPage, FleetError> {
+        match &self.0 {
+            Kind::Local(hub) => Ok(logs::query(hub, vm, &query, true).await),
+            Kind::Remote(remote) => remote.logs(vm, query, true).await,
+        }
+    }
+
+    /// The same from the cache alone, at once.
+    ///
+    /// # Errors
+    /// [`FleetError::WorkerAway`] where no process holds the links.
+    pub async fn cached_logs(&self, vm: VmId, query: LogQuery) -> Result<LogPage, FleetError> {
+        match &self.0 {
+            Kind::Local(hub) => Ok(logs::query(hub, vm, &query, false).await),
+            Kind::Remote(remote) => remote.logs(vm, query, false).await,
+        }
+    }
+
+    /// Forgets a VM that is no more: its link, its presence, its cached lines.
+    pub fn forget(&self, vm: VmId) {
+        match &self.0 {
+            Kind::Local(hub) => hub.forget(vm),
+            Kind::Remote(_) => {}
+        }
+    }
+
+    /// Closes all links; the agents dial again.
+    pub fn close(&self) {
+        match &self.0 {
+            Kind::Local(hub) => hub.close(),
+            Kind::Remote(_) => {}
+        }
+    }
+}

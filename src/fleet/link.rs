@@ -1,0 +1,256 @@
+//! One link as the gateway sees it, from the hello to its end; the same over every kind of wire.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::{Signature, Signer, VerifyingKey};
+use futures::{SinkExt, StreamExt};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use vmkit_agent_protocol::bytes::{Bytes, Nonce};
+use vmkit_agent_protocol::calls::{Call, Reply};
+use vmkit_agent_protocol::enrol::Refusal;
+use vmkit_agent_protocol::handshake::{
+    Hello, Mismatch, Welcome, agent_statement, agree, gateway_statement,
+};
+use vmkit_agent_protocol::logs::{FollowLogs, Selector};
+use vmkit_agent_protocol::messages::{Item, Outcome, ToAgent, ToGateway};
+use vmkit_agent_protocol::wire::{Outgoing, Wire, WireError};
+use vmkit_agent_protocol::{OLDEST, PROTOCOL};
+
+use super::FleetError;
+use super::hub::{Answer, Ask, Hub, LinkHandle};
+use crate::domain::ids::VmId;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// An agent that takes nothing for so long is gone; it always reads.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The call that fills the log cache has this id; those of callers begin at 1.
+const FOLLOWING: u64 = 0;
+/// When a followed stream failed, it is asked for again after this.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a link ended, or did not come about.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("the connection is gone")]
+    Wire(#[source] WireError),
+    #[error("the agent was silent for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("the agent did not keep to the handshake")]
+    Handshake,
+    #[error("the versions do not fit")]
+    Versions(#[source] Mismatch),
+    #[error("`{given}` is not a VM that may link")]
+    UnknownVm { given: String },
+    #[error("the agent does not hold the key that `{vm}` enrolled with")]
+    WrongKey { vm: VmId },
+}
+
+impl LinkError {
+    /// What the agent is told, where there is anything to tell.
+    fn refusal(&self) -> Option<Refusal> {
+        let code = match self {
+            Self::Wire(_) | Self::Silent(_) | Self::Handshake => return None,
+            Self::Versions(mismatch) => mismatch.code(),
+            Self::UnknownVm { .. } => "unknown_vm",
+            Self::WrongKey { .. } => "wrong_key",
+        };
+        Some(Refusal { code: code.to_owned(), message: self.to_string() })
+    }
+}
+
+/// Runs a link to its end. `Ok` where the agent closed it or another link took its place.
+pub(super) async fn run(hub: &Arc<Hub>, mut wire: Wire) -> Result<(), LinkError> {
+    let (vm, hello) = greet(hub, &mut wire).await?;
+    let offset_ms = hub.clock.now().0 - hello.time_ms;
+    let (handle, asked) = hub.arrived(vm, hello.agent_version, offset_ms);
+    tracing::info!(%vm, "agent linked: {vm}");
+    let Wire { outgoing, incoming } = wire;
+    let link = Link {
+        hub: Arc::clone(hub),
+        vm,
+        handle: Arc::clone(&handle),
+        outgoing,
+        waiting: HashMap::new(),
+        follow_at: Some(Instant::now()),
+    };
+    let ended = tokio::select! {
+        ended = link.keep(incoming, asked) => ended,
+        () = handle.stop.cancelled() => Ok(()),
+    };
+    hub.left(vm, &handle);
+    match &ended {
+        Ok(()) => tracing::info!(%vm, "agent's link ended: {vm}"),
+        Err(error) => {
+            let error = error as &dyn std::error::Error;
+            tracing::info!(%vm, error, "agent's link broke: {vm}");
+        }
+    }
+    ended
+}
+
+/// The handshake, within its time and among a bounded number of others.
+async fn greet(hub: &Hub, wire: &mut Wire) -> Result<(VmId, Hello), LinkError> {
+    let greeting = async {
+        // The semaphore is never closed.
+        let _place = hub.newcomers.acquire().await.map_err(|_| LinkError::Handshake)?;
+        let greeted = shake_hands(hub, wire).await;
+        if let Err(Some(refusal)) = greeted.as_ref().map_err(LinkError::refusal) {
+            tracing::warn!(code = refusal.code, "a link was refused: {}", refusal.message);
+            drop(wire.send(&ToAgent::Refused(refusal)).await);
+        }
+        greeted
+    };
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting)
+        .await
+        .map_err(|_| LinkError::Silent(HANDSHAKE_TIMEOUT))?
+}
+
+async fn shake_hands(hub: &Hub, wire: &mut Wire) -> Result<(VmId, Hello), LinkError> {
+    let ToGateway::Hello(hello) = wire.receive().await.map_err(LinkError::Wire)? else {
+        return Err(LinkError::Handshake);
+    };
+    agree(hello.protocol, hello.oldest).map_err(LinkError::Versions)?;
+    let unknown = || LinkError::UnknownVm { given: hello.vm.chars().take(40).collect() };
+    let vm: VmId = hello.vm.parse().map_err(|_| unknown())?;
+    let key = hub.roster.public_key(vm).await.ok_or_else(unknown)?;
+    let nonce: Nonce = Bytes(rand::random());
+    let statement = gateway_statement(&hello.nonce, &nonce, &hello.vm);
+    let signature = Bytes(hub.identity.sign(&statement).to_bytes());
+    let welcome = Welcome { protocol: PROTOCOL, oldest: OLDEST, nonce, signature };
+    wire.send(&ToAgent::Welcome(welcome)).await.map_err(LinkError::Wire)?;
+    let ToGateway::Proof { signature } = wire.receive().await.map_err(LinkError::Wire)? else {
+        return Err(LinkError::Handshake);
+    };
+    let statement = agent_statement(&hello.nonce, &nonce, &hello.vm);
+    let proven = VerifyingKey::from_bytes(&key).is_ok_and(|key| {
+        key.verify_strict(&statement, &Signature::from_bytes(&signature.0)).is_ok()
+    });
+    if !proven {
+        return Err(LinkError::WrongKey { vm });
+    }
+    let time_ms = hub.clock.now().0;
+    wire.send(&ToAgent::Ready { time_ms }).await.map_err(LinkError::Wire)?;
+    Ok((vm, hello))
+}
+
+struct Link {
+    hub: Arc<Hub>,
+    vm: VmId,
+    handle: Arc<LinkHandle>,
+    outgoing: Outgoing,
+    waiting: HashMap<u64, Answer>,
+    /// When the log stream is to be asked for; `None` while it runs.
+    follow_at: Option<Instant>,
+}
+
+impl Link {
+    /// Dropping this future answers all who wait with `LinkLost`.
+    async fn keep(
+        mut self,
+        mut incoming: vmkit_agent_protocol::wire::Incoming,
+        mut asked: mpsc::Receiver<Ask>,
+    ) -> Result<(), LinkError> {
+        let patience = self.hub.limits.silent_after;
+        let mut silent_at = Instant::now() + patience;
+        loop {
+            let follow_at = self.follow_at;
+            tokio::select! {
+                message = incoming.next() => {
+                    let Some(text) = message else { return Ok(()) };
+                    let text = text.map_err(LinkError::Wire)?;
+                    silent_at = Instant::now() + patience;
+                    self.handle.seen(self.hub.clock.now());
+                    let message = serde_json::from_str(&text)
+                        .map_err(|error| LinkError::Wire(WireError::NotUnderstood(error)))?;
+                    self.take(message).await?;
+                }
+                Some(ask) = asked.recv() => self.ask(ask).await?,
+                () = sleep_until(follow_at) => self.follow().await?,
+                () = tokio::time::sleep_until(silent_at) => {
+                    return Err(LinkError::Silent(patience));
+                }
+            }
+        }
+    }
+
+    async fn ask(&mut self, ask: Ask) -> Result<(), LinkError> {
+        match ask {
+            Ask::Call { id, call, timeout, answer } => {
+                let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+                self.waiting.insert(id, answer);
+                self.send(&ToAgent::Call { id, call, timeout_ms }).await
+            }
+            Ask::Cancel { id } => {
+                self.waiting.remove(&id);
+                self.send(&ToAgent::Cancel { id }).await
+            }
+        }
+    }
+
+    async fn follow(&mut self) -> Result<(), LinkError> {
+        self.follow_at = None;
+        let resume = self.hub.cache().positions(self.vm);
+        let lines = self.hub.limits.cache.lines;
+        let follow = FollowLogs {
+            selector: Selector::default(),
+            resume,
+            backfill: u32::try_from(lines).unwrap_or(u32::MAX),
+        };
+        let call = Call::FollowLogs(follow);
+        self.send(&ToAgent::Call { id: FOLLOWING, call, timeout_ms: 0 }).await
+    }
+
+    async fn take(&mut self, message: ToGateway) -> Result<(), LinkError> {
+        match message {
+            ToGateway::Heartbeat { .. } => {
+                let time_ms = self.hub.clock.now().0;
+                self.send(&ToAgent::Heard { time_ms }).await?;
+            }
+            ToGateway::Item { id: FOLLOWING, item: Item::Logs(batch), .. } => {
+                self.hub.cache().add(self.vm, batch);
+            }
+            ToGateway::Reply { id: FOLLOWING, .. } => {
+                self.follow_at = Some(Instant::now() + FOLLOW_AGAIN);
+            }
+            ToGateway::Reply { id, result } => {
+                if let Some(answer) = self.waiting.remove(&id) {
+                    // Who gave up waiting is not there to be told.
+                    drop(answer.send(self.outcome(result)));
+                }
+            }
+            ToGateway::Item { .. }
+            | ToGateway::Hello(_)
+            | ToGateway::Proof { .. }
+            | ToGateway::Unknown => {}
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, result: Outcome) -> Result<Reply, FleetError> {
+        match result {
+            Outcome::Ok { reply } => Ok(reply),
+            Outcome::Fault(Refusal { code, message }) => Err(FleetError::Fault { code, message }),
+            Outcome::Unknown => Err(FleetError::NotUnderstood { vm: self.vm }),
+        }
+    }
+
+    async fn send(&mut self, message: &impl Serialize) -> Result<(), LinkError> {
+        let text = serde_json::to_string(message)
+            .map_err(|error| LinkError::Wire(WireError::NotUnderstood(error)))?;
+        tokio::time::timeout(WRITE_TIMEOUT, self.outgoing.send(text))
+            .await
+            .map_err(|_| LinkError::Silent(WRITE_TIMEOUT))?
+            .map_err(LinkError::Wire)
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,13 @@
+//! The fleet and the agent through real sockets: the agent is the real program, in a private root
+//! directory.
+
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get is the test's failure")]
+
+mod docker;
+mod fake_agent;
+mod links;
+mod logs;
+mod rig;
+#[path = "../support/skips.rs"]
+mod skips;
+mod tls;
