@@ -1,5 +1,7 @@
 //! The state file through its public calls, on real files, with several openers at once.
 
+mod compat;
+
 use std::path::PathBuf;
 
 use serde_json::json;

@@ -1,0 +1,226 @@
+//! Builds an installation out of its settings: the file, the vault, the clients, the links.
+//!
+//! This is where the parts meet. It knows no rules, and only the command line uses it.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ed25519_dalek::SigningKey;
+
+use crate::accounts::{Accounts, GITHUB, Provider};
+use crate::config::{Settings, SettingsError};
+use crate::domain::clock::Clock;
+use crate::domain::ids::{InstallationId, SecretId};
+use crate::domain::secret::Secret;
+use crate::fleet::{Fleet, Limits};
+use crate::operations::agents::{AgentBinaries, StoredRoster};
+use crate::operations::{AgentGateway, Context, Pace};
+use crate::store::{Installation as Row, Mode, Store, StoreError};
+use crate::vault::{MasterKey, Purpose, Vault, VaultError};
+
+/// How long the agent of a new VM may take to link: a first boot with `apt` takes a minute or two.
+const AGENT_WAIT: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Why an installation cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallationError {
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The state file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The master key, or something that it sealed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The file is a gateway's and the caller is not, or the other way round.
+    #[error("this state is {found}, and `{wanted}` needs one of the other kind")]
+    OtherMode {
+        /// What the file is, and where its gateway is.
+        found: String,
+        /// What was tried.
+        wanted: &'static str,
+        /// What to do instead.
+        fix: String,
+    },
+}
+
+impl InstallationError {
+    /// A stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Settings(error) => error.code(),
+            Self::Store(error) => error.code(),
+            Self::Vault(error) => error.code(),
+            Self::OtherMode { .. } => "other_mode",
+        }
+    }
+
+    /// What to do next, where the message does not say it.
+    pub fn fix(&self) -> Option<String> {
+        match self {
+            Self::OtherMode { fix, .. } => Some(fix.clone()),
+            Self::Settings(_) | Self::Store(_) | Self::Vault(_) => None,
+        }
+    }
+
+    fn other_mode(row: &Row, wanted: &'static str) -> Self {
+        const ELSEWHERE: &str = "choose another folder with --home or VMKIT_HOME";
+        let url = row.url.as_deref().map(|url| url.trim_end_matches('/'));
+        let (found, fix) = match (row.mode, url) {
+            (Mode::Gateway, Some(url)) => (
+                format!("a gateway's, at {url}"),
+                format!(
+                    "connect the client to {url}/mcp with a key (`vmkit keys create`), or {ELSEWHERE}"
+                ),
+            ),
+            (Mode::Gateway, None) => (
+                "a gateway's".to_owned(),
+                format!("run `vmkit serve`, which says where clients connect, or {ELSEWHERE}"),
+            ),
+            (Mode::Local, _) => (
+                "a local installation's".to_owned(),
+                format!("for a gateway, which alone has keys, {ELSEWHERE}"),
+            ),
+        };
+        Self::OtherMode { found, wanted, fix }
+    }
+}
+
+/// Which of an installation's processes this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `vmkit mcp`, `vmkit call` and the like: they reach agents through the worker.
+    Face,
+    /// `vmkit worker`: it drives operations and holds the links of a local installation.
+    Worker,
+    /// `vmkit serve`: it does both for a gateway.
+    Gateway,
+}
+
+impl Part {
+    fn mode(self) -> Mode {
+        match self {
+            Self::Face | Self::Worker => Mode::Local,
+            Self::Gateway => Mode::Gateway,
+        }
+    }
+
+    fn command(self) -> &'static str {
+        match self {
+            Self::Face => "vmkit mcp",
+            Self::Worker => "vmkit worker",
+            Self::Gateway => "vmkit serve",
+        }
+    }
+}
+
+/// Opens the installation that the settings name; makes it where there is none yet.
+///
+/// # Errors
+/// Every reason for which the folder, the file or the key cannot be used.
+pub async fn open(
+    settings: &Settings,
+    part: Part,
+    clock: Clock,
+) -> Result<Context, InstallationError> {
+    settings.home.prepare()?;
+    let vault = Arc::new(Vault::open(master_key(settings)?));
+    let store = Store::open(&settings.home.database()).await?;
+    let fresh = Row {
+        id: InstallationId::generate(),
+        mode: part.mode(),
+        url: None,
+        key_fingerprint: vault.fingerprint().to_owned(),
+    };
+    let row = store.installation(fresh, clock.now()).await?;
+    vault.check(&row.key_fingerprint)?;
+    if row.mode != part.mode() {
+        return Err(InstallationError::other_mode(&row, part.command()));
+    }
+    let identity = identity(&store, &vault, &clock).await?;
+    let listens = part == Part::Gateway || settings.agent_listen.is_some();
+    let gateway = settings.public_url.clone().filter(|_| listens);
+    let gateway =
+        gateway.map(|url| AgentGateway { url, public_key: identity.verifying_key().to_bytes() });
+    let fleet = match part {
+        Part::Face => Fleet::remote(settings.home.socket()),
+        Part::Worker | Part::Gateway => {
+            let roster = StoredRoster::new(store.clone(), clock.clone());
+            Fleet::local(Arc::new(roster), identity, clock.clone(), Limits::default())
+        }
+    };
+    let pace = crate::requests::Pace::new(clock.clone());
+    let accounts = Accounts::new(store.clone(), Arc::clone(&vault), providers(settings), pace);
+    Ok(Context {
+        accounts,
+        fleet,
+        vault,
+        store,
+        clock,
+        pace: Pace::default(),
+        agent_binaries: Arc::new(AgentBinaries::new(settings.agent_dir.clone())),
+        settings: crate::operations::Settings {
+            installation: row.id,
+            gateway,
+            owner_key: settings.owner_key.clone(),
+            steady: settings.steady,
+            agent_wait: AGENT_WAIT,
+        },
+    })
+}
+
+/// The variable before systemd's credential before the key file, which is made on first use.
+fn master_key(settings: &Settings) -> Result<MasterKey, VaultError> {
+    if let Some(text) = &settings.master_key {
+        return MasterKey::from_variable(text);
+    }
+    let credential =
+        settings.credentials_dir.as_ref().map(|folder| folder.join("vmkit-master-key"));
+    match credential.filter(|path| path.is_file()) {
+        Some(path) => MasterKey::from_credential(&path),
+        None => MasterKey::from_file(&settings.home.key_file()),
+    }
+}
+
+fn providers(settings: &Settings) -> Vec<Provider> {
+    vec![
+        Provider {
+            name: crate::accounts::CLOUDS[0],
+            url: settings.hetzner_url.clone(),
+            token: settings.hetzner_token.clone(),
+        },
+        Provider {
+            name: GITHUB,
+            url: settings.github_url.clone(),
+            token: settings.github_token.clone(),
+        },
+    ]
+}
+
+/// The key that agents know this installation by, made once and kept sealed.
+async fn identity(
+    store: &Store,
+    vault: &Vault,
+    clock: &Clock,
+) -> Result<SigningKey, InstallationError> {
+    let purpose = Purpose::GatewayIdentity;
+    if store.sole_secret(purpose.as_str()).await?.is_none() {
+        let id = SecretId::generate();
+        let fresh = Secret::new(BASE64_STANDARD.encode(rand::random::<[u8; 32]>()));
+        let sealed = vault.seal(&fresh, purpose, &id.to_string())?;
+        store.put_secret(id, purpose.as_str(), sealed, clock.now()).await?;
+    }
+    // Two processes may both have made one: both take the older.
+    let kept = store.sole_secret(purpose.as_str()).await?;
+    let unreadable = || StoreError::Unreadable {
+        what: "gateway identity",
+        detail: "it is not a key of 32 bytes".to_owned(),
+    };
+    let (id, sealed) = kept.ok_or_else(unreadable)?;
+    let text = vault.unseal(&sealed, purpose, &id.to_string())?;
+    let bytes = BASE64_STANDARD.decode(text.expose()).map_err(|_| unreadable())?;
+    let seed: [u8; 32] = bytes.try_into().map_err(|_| unreadable())?;
+    Ok(SigningKey::from_bytes(&seed))
+}

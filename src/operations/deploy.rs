@@ -1,0 +1,308 @@
+//! `deploy` and `rollback`: a version of the app, live and proven.
+
+mod prove;
+mod steps;
+
+pub use prove::{containers, proxy_ports};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::environments::{app, environment};
+use super::{Ask, Context, OpError, Operation, Step, params, queue, repo};
+use crate::domain::deploy::{Deploy, DeployAction, DeployState};
+use crate::domain::environment::{Environment, VmState};
+use crate::domain::ids::{DeployId, OperationId, VmId};
+use crate::domain::names::{CommitSha, EnvironmentPath};
+use crate::pipeline::WORKFLOW_PATH;
+use crate::store::{AppRow, Lock, LockMode, NewOperation, OperationRow};
+
+pub(super) const KIND: &str = "deploy";
+pub(super) const VERSION: u32 = 1;
+
+const STEPS: [Step; 6] = [
+    Step { name: "commit_config", says: "comparing the Kamal config in the repo" },
+    Step { name: "grant_access", says: "giving GitHub Actions the deploy key and the host key" },
+    Step { name: "write_env", says: "writing the env file on the VM" },
+    Step { name: "dispatch", says: "starting the workflow run" },
+    Step { name: "watch", says: "waiting for the workflow run" },
+    Step { name: "prove", says: "proving that the version is live" },
+];
+
+/// Which version to deploy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// A branch, tag or commit, built; the default branch where none is named.
+    Ref(Option<String>),
+    /// The commit that is live, without a build, with the newest env values.
+    Current,
+    /// An earlier release with its env values as of then; the last good one where none is named.
+    Release(Option<DeployId>),
+}
+
+/// What to deploy where.
+#[derive(Debug, Clone)]
+pub struct DeployRequest {
+    /// Where.
+    pub environment: EnvironmentPath,
+    /// What.
+    pub version: Version,
+    /// The commit that the caller believes the ref to be at, in full or its first digits.
+    pub expect_sha: Option<String>,
+}
+
+/// What the steps need, as the journal keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Params {
+    path: EnvironmentPath,
+    vm: VmId,
+    deploy: DeployId,
+    action: DeployAction,
+    commit: CommitSha,
+    env_revision: u32,
+    rollback: bool,
+    /// The revision that is live when the deploy begins, to which a failed one goes back.
+    env_before: Option<u32>,
+}
+
+/// What was found out about a request before it became an operation.
+struct Resolved {
+    action: DeployAction,
+    commit: CommitSha,
+    subject: String,
+    env_revision: u32,
+    rollback_of: Option<DeployId>,
+}
+
+/// Starts a deploy, or finds the one of the same version and env values that runs already.
+///
+/// # Errors
+/// The environment has no VM, the repo is not set up, the ref does not exist or is not at the
+/// expected commit, or another operation holds the environment.
+pub async fn start(
+    context: &Context,
+    request: DeployRequest,
+    ask: Ask,
+) -> Result<OperationId, OpError> {
+    let environment = environment(&context.store, &request.environment).await?;
+    let row = app(&context.store, &environment.path.app).await?;
+    let vm = ready_vm(context, &environment).await?;
+    let resolved = resolve(context, &request, &row, &environment).await?;
+    let live = context.store.releases(environment.id, 1).await?;
+    let (id, operation) = (DeployId::generate(), OperationId::generate());
+    let now = context.clock.now();
+    let deploy = Deploy {
+        id,
+        environment: environment.id,
+        operation,
+        action: resolved.action,
+        commit: resolved.commit.clone(),
+        subject: resolved.subject,
+        env_revision: resolved.env_revision,
+        rollback_of: resolved.rollback_of,
+        state: DeployState::Running,
+        run_id: None,
+        run_url: None,
+        failure: None,
+        created_at: now,
+        ended_at: None,
+    };
+    let params = Params {
+        path: environment.path.clone(),
+        vm,
+        deploy: id,
+        action: resolved.action,
+        commit: resolved.commit,
+        env_revision: resolved.env_revision,
+        rollback: resolved.rollback_of.is_some(),
+        env_before: live.first().map(|live| live.env_revision),
+    };
+    let arguments = json!({
+        "environment": environment.path, "action": params.action, "commit": params.commit,
+        "env_revision": params.env_revision
+    });
+    let new = NewOperation {
+        id: operation,
+        kind: KIND,
+        version: VERSION,
+        params: json!(params),
+        environment: Some(environment.id),
+        vm: Some(vm),
+        locks: vec![
+            Lock { resource: format!("env:{}", environment.id), mode: LockMode::Exclusive },
+            Lock { resource: format!("vm:{vm}"), mode: LockMode::Shared },
+        ],
+        steps: STEPS.len() as u32,
+        idempotency: ask.identity(KIND, &arguments),
+        caller: ask.caller,
+        reason: ask.reason,
+        plan: None,
+        deploy: Some(deploy),
+        created_at: now,
+    };
+    match queue(context, new, &format!("environment `{}`", environment.path)).await {
+        Err(OpError::Busy { what, operation }) => {
+            if same_deploy(context, operation, &params).await? {
+                return Ok(operation);
+            }
+            Err(OpError::Busy { what, operation })
+        }
+        queued => queued,
+    }
+}
+
+/// What a deploy would deploy.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// The commit.
+    pub commit: CommitSha,
+    /// The first line of its message, as data.
+    pub subject: String,
+    /// Build, or only deploy.
+    pub action: DeployAction,
+    /// The revision of the env values that it would take.
+    pub env_revision: u32,
+}
+
+/// Finds out what a deploy would deploy. Changes nothing.
+///
+/// # Errors
+/// Whatever would stop [`start`] before it starts.
+pub async fn preview(context: &Context, request: &DeployRequest) -> Result<Preview, OpError> {
+    let environment = environment(&context.store, &request.environment).await?;
+    let row = app(&context.store, &environment.path.app).await?;
+    ready_vm(context, &environment).await?;
+    let resolved = resolve(context, request, &row, &environment).await?;
+    let Resolved { action, commit, subject, env_revision, .. } = resolved;
+    Ok(Preview { commit, subject, action, env_revision })
+}
+
+async fn resolve(
+    context: &Context,
+    request: &DeployRequest,
+    row: &AppRow,
+    environment: &Environment,
+) -> Result<Resolved, OpError> {
+    let resolved = match &request.version {
+        Version::Ref(git_ref) => build(context, row, environment, git_ref.as_deref()).await?,
+        Version::Current => current(context, environment).await?,
+        Version::Release(to) => release(context, environment, *to).await?,
+    };
+    expect(request, &resolved)?;
+    Ok(resolved)
+}
+
+/// A deploy's identity is its commit, its env revision and its action: a repeat while it runs is
+/// the same deploy.
+async fn same_deploy(
+    context: &Context,
+    operation: OperationId,
+    wanted: &Params,
+) -> Result<bool, OpError> {
+    let Some(row) = context.store.operation(operation).await? else { return Ok(false) };
+    let Ok(running) = params::<Params>(&row) else { return Ok(false) };
+    Ok(row.kind == KIND
+        && running.path == wanted.path
+        && running.commit == wanted.commit
+        && running.env_revision == wanted.env_revision
+        && running.action == wanted.action)
+}
+
+async fn ready_vm(context: &Context, environment: &Environment) -> Result<VmId, OpError> {
+    let no_vm = || OpError::NoVm { environment: environment.path.to_string() };
+    let vm = environment.vm.ok_or_else(no_vm)?;
+    let row = context.store.vm(vm).await?.ok_or_else(no_vm)?;
+    match row.vm.state {
+        VmState::Ready => Ok(vm),
+        VmState::Ordered | VmState::Deleting | VmState::Deleted => Err(no_vm()),
+    }
+}
+
+async fn build(
+    context: &Context,
+    row: &AppRow,
+    environment: &Environment,
+    git_ref: Option<&str>,
+) -> Result<Resolved, OpError> {
+    let reasons = repo::blocking(&repo::kept_scan(row)?);
+    if !reasons.is_empty() {
+        let app = row.app.slug.to_string();
+        return Err(OpError::Blocked { app, reasons: reasons.join("; ") });
+    }
+    let github = context.accounts.github().await?;
+    let (name, branch) = (&row.app.repo, &row.app.default_branch);
+    if github.read_file(name, WORKFLOW_PATH, branch).await?.is_none() {
+        let missing = format!("`{WORKFLOW_PATH}`");
+        return Err(OpError::NotSetUp { repo: name.to_string(), missing });
+    }
+    let commit = repo::resolve(&github, name, git_ref.unwrap_or(branch)).await?;
+    Ok(Resolved {
+        action: DeployAction::Deploy,
+        commit: commit.sha,
+        subject: commit.subject,
+        env_revision: environment.env_revision,
+        rollback_of: None,
+    })
+}
+
+async fn current(context: &Context, environment: &Environment) -> Result<Resolved, OpError> {
+    let live = context.store.releases(environment.id, 1).await?.into_iter().next();
+    let live =
+        live.ok_or_else(|| OpError::NoRelease { environment: environment.path.to_string() })?;
+    Ok(Resolved {
+        action: DeployAction::Redeploy,
+        commit: live.commit,
+        subject: live.subject,
+        env_revision: environment.env_revision,
+        rollback_of: None,
+    })
+}
+
+/// The release to go back to: the named one, or the newest that is not what is live.
+async fn release(
+    context: &Context,
+    environment: &Environment,
+    to: Option<DeployId>,
+) -> Result<Resolved, OpError> {
+    let path = environment.path.to_string();
+    let releases = context.store.releases(environment.id, 50).await?;
+    let live = releases.first().ok_or_else(|| OpError::NoRelease { environment: path.clone() })?;
+    let target = match to {
+        Some(id) => releases.iter().find(|deploy| deploy.id == id).ok_or_else(|| {
+            OpError::UnknownRelease { release: id.to_string(), environment: path.clone() }
+        })?,
+        None => releases
+            .iter()
+            .find(|past| past.commit != live.commit || past.env_revision != live.env_revision)
+            .ok_or(OpError::NothingToRollBack { environment: path })?,
+    };
+    Ok(Resolved {
+        action: DeployAction::Redeploy,
+        commit: target.commit.clone(),
+        subject: target.subject.clone(),
+        env_revision: target.env_revision,
+        rollback_of: Some(target.id),
+    })
+}
+
+fn expect(request: &DeployRequest, resolved: &Resolved) -> Result<(), OpError> {
+    let Some(expected) = &request.expect_sha else { return Ok(()) };
+    let fits = expected.len() >= 7 && resolved.commit.as_str().starts_with(expected.as_str());
+    if fits {
+        return Ok(());
+    }
+    let given = match &request.version {
+        Version::Ref(Some(git_ref)) => git_ref.clone(),
+        Version::Ref(None) => "the default branch".to_owned(),
+        Version::Current | Version::Release(_) => "the release".to_owned(),
+    };
+    Err(OpError::OtherCommit {
+        given,
+        found: resolved.commit.to_string(),
+        expected: expected.clone(),
+    })
+}
+
+pub(super) fn load(row: &OperationRow, context: &Context) -> Result<Box<dyn Operation>, String> {
+    Ok(Box::new(steps::DeployApp { params: params(row)?, context: context.clone() }))
+}

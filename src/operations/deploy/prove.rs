@@ -1,0 +1,157 @@
+//! The proof that a version is live: every role runs it, steadily, and its public name answers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vmkit_agent_protocol::calls::{Call, Container, Reply};
+
+use super::Params;
+use crate::domain::environment::Environment;
+use crate::domain::ids::VmId;
+use crate::domain::names::CommitSha;
+use crate::fleet::{Fleet, FleetError};
+use crate::operations::agents::linked;
+use crate::operations::environments::environment;
+use crate::operations::{Context, OpError, Run};
+use crate::probe::{self, ProxyPorts};
+
+const AGENT_WAIT: Duration = Duration::from_secs(20);
+/// How long the public name may take to answer: a certificate may have to be issued first.
+const ANSWER_WAIT: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The containers of a VM.
+pub async fn containers(fleet: &Fleet, vm: VmId) -> Result<Vec<Container>, FleetError> {
+    match fleet.call(vm, Call::Containers, AGENT_WAIT).await? {
+        Reply::Containers { containers } => Ok(containers),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// A service's containers that run, by role.
+fn running<'a>(containers: &'a [Container], service: &str) -> BTreeMap<String, Vec<&'a Container>> {
+    let mut roles: BTreeMap<String, Vec<&Container>> = BTreeMap::new();
+    for container in containers {
+        let label = |name: &str| container.labels.get(name).map(String::as_str);
+        if label("service") == Some(service) && container.state == "running" {
+            let role = label("role").unwrap_or("web").to_owned();
+            roles.entry(role).or_default().push(container);
+        }
+    }
+    roles
+}
+
+/// The version in a container's name, `SERVICE-ROLE-VERSION`.
+fn version(container: &Container, service: &str, role: &str) -> Option<CommitSha> {
+    container.name.strip_prefix(&format!("{service}-{role}-"))?.parse().ok()
+}
+
+/// The version that the web role runs now, as far as the agent can tell.
+pub(super) async fn serving(context: &Context, params: &Params) -> Option<CommitSha> {
+    let containers = containers(&context.fleet, params.vm).await.ok()?;
+    let service = params.path.service();
+    let roles = running(&containers, &service);
+    roles.get("web")?.iter().find_map(|container| version(container, &service, "web"))
+}
+
+/// How the proxy is reached from outside.
+pub fn proxy_ports(containers: &[Container]) -> ProxyPorts {
+    let proxy = containers.iter().find(|c| c.name == "kamal-proxy" && c.state == "running");
+    let port = |inside: u16| {
+        let ports = &proxy?.ports;
+        ports.iter().find(|port| port.container_port == inside).map(|port| port.host_port)
+    };
+    ProxyPorts { http: port(80), https: port(443) }
+}
+
+pub(super) async fn prove(
+    context: &Context,
+    params: &Params,
+    run: &Run<'_>,
+) -> Result<Value, OpError> {
+    let environment = environment(&context.store, &params.path).await?;
+    linked(context, params.vm).await?;
+    let first = containers(&context.fleet, params.vm).await?;
+    let before = check_roles(params, &first)?;
+    let url = answer(context, params, &environment, &first).await?;
+    let steady = context.settings.steady;
+    run.say(format!("watching every role for {} s", steady.as_secs())).await?;
+    let until = tokio::time::Instant::now() + steady;
+    loop {
+        let now = check_roles(params, &containers(&context.fleet, params.vm).await?)?;
+        if let Some(role) = before.iter().find(|(role, restarts)| now.get(*role) != Some(restarts))
+        {
+            return Err(not_live(params, format!("role `{}` was restarted", role.0)));
+        }
+        run.stop_if_asked().await?;
+        if tokio::time::Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep(PAUSE.min(steady)).await;
+    }
+    let roles: Vec<&String> = before.keys().collect();
+    Ok(json!({ "url": url, "roles": roles }))
+}
+
+fn not_live(params: &Params, reason: String) -> OpError {
+    OpError::NotLive { commit: params.commit.short().to_owned(), reason }
+}
+
+/// Fails unless every role runs the wanted version and nothing else. Returns restarts by role.
+fn check_roles(
+    params: &Params,
+    containers: &[Container],
+) -> Result<BTreeMap<String, u32>, OpError> {
+    let service = params.path.service();
+    let roles = running(containers, &service);
+    if roles.is_empty() {
+        return Err(not_live(params, format!("no container of `{service}` runs")));
+    }
+    let mut restarts = BTreeMap::new();
+    for (role, members) in &roles {
+        for container in members {
+            let found = version(container, &service, role);
+            if found.as_ref() != Some(&params.commit) {
+                let found = found.map_or_else(|| container.name.clone(), |v| v.short().to_owned());
+                return Err(not_live(params, format!("role `{role}` runs {found}")));
+            }
+            if container.oom_killed {
+                return Err(not_live(params, format!("role `{role}` ran out of memory")));
+            }
+        }
+        restarts.insert(role.clone(), members.iter().map(|c| c.restarts).sum());
+    }
+    Ok(restarts)
+}
+
+/// The public address, once the app answers there.
+async fn answer(
+    context: &Context,
+    params: &Params,
+    environment: &Environment,
+    containers: &[Container],
+) -> Result<Option<String>, OpError> {
+    let vm = context.store.vm(params.vm).await?;
+    let Some(address) = vm.and_then(|row| row.vm.address) else {
+        return Err(not_live(params, "the VM has no address".to_owned()));
+    };
+    let settings = &environment.settings;
+    let ports = proxy_ports(containers);
+    let Some(url) = probe::app_url(address, settings.domain.as_ref(), ports) else {
+        return Err(not_live(params, "the proxy publishes no port".to_owned()));
+    };
+    let deadline = tokio::time::Instant::now() + ANSWER_WAIT;
+    loop {
+        let limit = Duration::from_secs(10);
+        let said = match probe::status(&url, &settings.health_path, address, limit).await {
+            Ok(status) if (200..400).contains(&status) => return Ok(Some(url.to_string())),
+            Ok(status) => format!("{url} answers {status} at `{}`", settings.health_path),
+            Err(reason) => format!("{url}: {reason}"),
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return Err(not_live(params, said));
+        }
+        tokio::time::sleep(PAUSE * 5).await;
+    }
+}

@@ -1,0 +1,462 @@
+//! The steps of a deploy.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use vmkit_agent_protocol::bytes::Hidden;
+use vmkit_agent_protocol::calls::{Call, EnvFile};
+
+use super::{Params, STEPS, prove};
+use crate::diagnosis::{self, Evidence};
+use crate::domain::deploy::{DeployAction, DeployState};
+use crate::domain::operation::OperationState;
+use crate::fleet::LogQuery;
+use crate::github::{Conclusion, GitHub, JobFacts, PullState, RunFacts, RunStatus};
+use crate::operations::agents::linked;
+use crate::operations::environments::{app, environment};
+use crate::operations::{Context, OpError, Operation, Run, Step, StepEnd, env, repo};
+use crate::pipeline::{WORKFLOW_FILE, known_hosts_variable, ssh_key_secret};
+use crate::store::{AppRow, Changes, Failure};
+use crate::vault::Purpose;
+
+/// The branch on which later changes of the config gather.
+const CONFIG_BRANCH: &str = "vmkit/config";
+/// How long an agent may take to write an env file.
+const AGENT_WAIT: Duration = Duration::from_secs(20);
+/// How long a run may take before we stop waiting for it.
+const RUN_WAIT: Duration = Duration::from_secs(60 * 60);
+/// How often a run that is being cancelled is looked at.
+const STOP_LOOKS: u32 = 240;
+/// The first and the longest pause between two looks at a run.
+const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+
+pub(super) struct DeployApp {
+    pub(super) params: Params,
+    pub(super) context: Context,
+}
+
+impl DeployApp {
+    async fn app(&self) -> Result<AppRow, OpError> {
+        app(&self.context.store, &self.params.path.app).await
+    }
+
+    async fn github(&self) -> Result<GitHub, OpError> {
+        Ok(self.context.accounts.github().await?)
+    }
+
+    /// Brings the files of ours in the repo up to date, as the app's settings allow.
+    async fn commit_config(&self, run: &Run<'_>) -> Result<StepEnd, OpError> {
+        let (row, github) = (self.app().await?, self.github().await?);
+        let (_, files) = repo::wanted_files(&self.context, &row).await?;
+        let (name, branch) = (&row.app.repo, &row.app.default_branch);
+        let head = repo::resolve(&github, name, branch).await?;
+        let difference = repo::difference(&github, &row, &files, head.sha.as_str()).await?;
+        if !difference.edited.is_empty() {
+            run.say(format!("kept what people edited: {}", difference.edited.join(", "))).await?;
+        }
+        let paths: Vec<&str> = difference.changes.iter().map(|c| c.path.as_str()).collect();
+        if paths.is_empty() {
+            self.context.store.note_written(row.app.id, difference.digests).await?;
+            return Ok(StepEnd::Done(json!({ "files": paths, "edited": difference.edited })));
+        }
+        let message = format!("Deploy {}: update {}", self.params.path.name, paths.join(", "));
+        let target = match row.changes {
+            Changes::Direct => branch.as_str(),
+            Changes::Pr => CONFIG_BRANCH,
+        };
+        run.say(format!("committing {} to `{target}`", paths.join(", "))).await?;
+        if row.changes == Changes::Pr {
+            drop_stale_branch(&github, &row).await?;
+        }
+        github.commit_files(name, target, &head.sha, &message, &difference.changes).await?;
+        self.context.store.note_written(row.app.id, difference.digests.clone()).await?;
+        match row.changes {
+            Changes::Direct => {
+                Ok(StepEnd::Done(json!({ "files": paths, "edited": difference.edited })))
+            }
+            Changes::Pr => self.config_pull(&github, &row, &message, &paths).await,
+        }
+    }
+
+    async fn config_pull(
+        &self,
+        github: &GitHub,
+        row: &AppRow,
+        title: &str,
+        paths: &[&str],
+    ) -> Result<StepEnd, OpError> {
+        let name = &row.app.repo;
+        let open = github.pull_request(name, CONFIG_BRANCH).await?;
+        let pull = match open.filter(|pull| pull.state == PullState::Open) {
+            Some(pull) => pull,
+            None => {
+                let body = format!(
+                    "The deploy config changed: {}. Merge it, then deploy again.",
+                    paths.join(", ")
+                );
+                github.open_pull(name, CONFIG_BRANCH, &row.app.default_branch, title, &body).await?
+            }
+        };
+        let message = format!("merge {}, then deploy again", pull.html_url);
+        let result = json!({ "pull": pull.number, "url": pull.html_url, "files": paths });
+        Ok(StepEnd::NeedsMerge { result, message })
+    }
+
+    /// Puts the deploy key and the VM's host key where the workflow finds them.
+    async fn grant_access(&self) -> Result<Value, OpError> {
+        let (row, github) = (self.app().await?, self.github().await?);
+        let store = &self.context.store;
+        let path = &self.params.path;
+        let no_vm = || OpError::NoVm { environment: path.to_string() };
+        let environment = environment(store, path).await?;
+        let key = store.deploy_key(environment.id, self.params.vm).await?.ok_or_else(no_vm)?;
+        let sealed = store.secret(key.secret).await?.unwrap_or_default();
+        let private =
+            self.context.vault.unseal(&sealed, Purpose::DeployKey, &key.secret.to_string())?;
+        let vm = store.vm(self.params.vm).await?.ok_or_else(no_vm)?;
+        let known_hosts = vm.vm.known_hosts.unwrap_or_default();
+        github.put_secret(&row.app.repo, &ssh_key_secret(path), &private).await?;
+        github.put_variable(&row.app.repo, &known_hosts_variable(path), &known_hosts).await?;
+        Ok(Value::Null)
+    }
+
+    async fn write_env(&self, revision: u32) -> Result<Value, OpError> {
+        let path = &self.params.path;
+        let environment = environment(&self.context.store, path).await?;
+        let content = env::file(&self.context, environment.id, revision).await?;
+        let file = EnvFile {
+            app: path.app.to_string(),
+            environment: path.name.to_string(),
+            revision,
+            content: Hidden(content.expose().to_owned()),
+        };
+        linked(&self.context, self.params.vm).await?;
+        self.context.fleet.call(self.params.vm, Call::WriteEnvFile(file), AGENT_WAIT).await?;
+        Ok(json!({ "revision": revision }))
+    }
+
+    /// Starts the run, unless the answer to an earlier start was lost: its name carries our id.
+    async fn dispatch(&self, run: &Run<'_>) -> Result<Value, OpError> {
+        let (row, github) = (self.app().await?, self.github().await?);
+        let name = &row.app.repo;
+        let nonce = self.params.deploy.to_string();
+        let mut found = None;
+        if run.again {
+            found = self.look_for_run(&github, &row, &nonce, 3).await?;
+        }
+        if found.is_none() {
+            let action = match self.params.action {
+                DeployAction::Deploy => "deploy",
+                DeployAction::Redeploy => "redeploy",
+            };
+            let inputs = BTreeMap::from([
+                ("environment".to_owned(), self.params.path.name.to_string()),
+                ("action".to_owned(), action.to_owned()),
+                ("sha".to_owned(), self.params.commit.to_string()),
+                ("deploy_id".to_owned(), nonce.clone()),
+            ]);
+            let branch = &row.app.default_branch;
+            found = match github.dispatch(name, WORKFLOW_FILE, branch, &inputs).await? {
+                Some(id) => Some(github.run(name, id).await?),
+                None => self.look_for_run(&github, &row, &nonce, 20).await?,
+            };
+        }
+        let Some(started) = found else {
+            return Err(OpError::RunLost { repo: name.to_string(), deploy: self.params.deploy });
+        };
+        let url = started.html_url.clone();
+        self.context.store.set_deploy_run(self.params.deploy, started.id, url).await?;
+        Ok(json!({ "run": started.id, "url": started.html_url }))
+    }
+
+    async fn look_for_run(
+        &self,
+        github: &GitHub,
+        row: &AppRow,
+        nonce: &str,
+        looks: u32,
+    ) -> Result<Option<RunFacts>, OpError> {
+        for look in 0..looks {
+            if look > 0 {
+                tokio::time::sleep(LOOK.0 * look.min(8)).await;
+            }
+            if let Some(found) = github.find_run(&row.app.repo, WORKFLOW_FILE, nonce).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the run's end and tells what its jobs do.
+    async fn watch(&self, run: &Run<'_>) -> Result<Value, OpError> {
+        let (row, github) = (self.app().await?, self.github().await?);
+        let name = &row.app.repo;
+        let id = run.output("dispatch")["run"].as_u64().unwrap_or_default();
+        let deadline = tokio::time::Instant::now() + RUN_WAIT;
+        let mut pause = LOOK.0;
+        let mut said = String::new();
+        loop {
+            let facts = github.run(name, id).await?;
+            if facts.status == RunStatus::Completed {
+                return self.judge(&github, &row, &facts).await;
+            }
+            run.stop_if_asked().await?;
+            if tokio::time::Instant::now() >= deadline {
+                return Err(self.failed(
+                    "run_too_long",
+                    "the run did not end within an hour",
+                    "look at the run's page",
+                ));
+            }
+            let now = doing(&github.jobs(name, id).await?);
+            if now != said {
+                run.say(now.clone()).await?;
+                said = now;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LOOK.1);
+        }
+    }
+
+    async fn judge(
+        &self,
+        github: &GitHub,
+        row: &AppRow,
+        facts: &RunFacts,
+    ) -> Result<Value, OpError> {
+        match &facts.conclusion {
+            Some(Conclusion::Success) => Ok(json!({ "run": facts.id })),
+            Some(Conclusion::Cancelled) => Err(self.failed(
+                "run_cancelled",
+                "the workflow run was cancelled",
+                "deploy again when you want it",
+            )),
+            _ => Err(self.explain(github, row, facts).await?),
+        }
+    }
+
+    /// The root cause of a failed run, from the log of its failed job.
+    async fn explain(
+        &self,
+        github: &GitHub,
+        row: &AppRow,
+        facts: &RunFacts,
+    ) -> Result<OpError, OpError> {
+        let name = &row.app.repo;
+        let jobs = github.jobs(name, facts.id).await?;
+        let bad = |job: &&JobFacts| {
+            matches!(job.conclusion, Some(Conclusion::Failure | Conclusion::TimedOut))
+        };
+        let Some(job) = jobs.iter().find(bad) else {
+            let text = format!("the run ended without a failed job; see {}", facts.html_url);
+            return Ok(self.failed("run_failed", &text, "look at the run's page"));
+        };
+        let log = github.job_log(name, job.id).await?.unwrap_or_default();
+        let annotations = github.annotations(name, job.id).await?;
+        let proxy = self.proxy_log().await;
+        let evidence = Evidence { annotations: &annotations, job_log: &log, proxy_log: &proxy };
+        let cause = diagnosis::diagnose(&evidence);
+        let serving = prove::serving(&self.context, &self.params).await;
+        let still = match serving {
+            Some(version) => format!("; {} still serves", version.short()),
+            None => String::new(),
+        };
+        Ok(match cause {
+            Some(cause) => {
+                let evidence = match cause.evidence.first() {
+                    Some(line) => format!(" ({line})"),
+                    None => String::new(),
+                };
+                self.failed(cause.code, &format!("{}{evidence}{still}", cause.cause), cause.fix)
+            }
+            None => {
+                let step = job.steps.iter().find(|s| s.conclusion == Some(Conclusion::Failure));
+                let step = step.map(|s| format!(" at `{}`", s.name)).unwrap_or_default();
+                let text =
+                    format!("job `{}` failed{step}; see {}{still}", job.name, facts.html_url);
+                self.failed("run_failed", &text, "read the job's log on the run's page")
+            }
+        })
+    }
+
+    /// What the proxy said last: only it knows why a version did not get healthy. Empty where the
+    /// agent cannot be asked.
+    async fn proxy_log(&self) -> String {
+        let query = LogQuery {
+            service: "kamal-proxy".to_owned(),
+            role: None,
+            since: None,
+            until: None,
+            grep: None,
+            limit: 50,
+        };
+        let page = self.context.fleet.logs(self.params.vm, query).await;
+        let lines = page.map(|page| page.lines).unwrap_or_default();
+        lines.into_iter().map(|line| line.text + "\n").collect()
+    }
+
+    fn failed(&self, code: &str, cause: &str, fix: &str) -> OpError {
+        OpError::DeployFailed {
+            commit: self.params.commit.short().to_owned(),
+            code: code.to_owned(),
+            cause: cause.to_owned(),
+            fix: fix.to_owned(),
+        }
+    }
+
+    /// Stops a run of ours that is not over.
+    async fn stop_run(&self, run: &Run<'_>) -> Result<(), OpError> {
+        let (row, github) = (self.app().await?, self.github().await?);
+        let nonce = self.params.deploy.to_string();
+        // A run whose start was not answered may be listed a little later.
+        let looks = if run.output("dispatch").is_null() { 3 } else { 1 };
+        let Some(found) = self.look_for_run(&github, &row, &nonce, looks).await? else {
+            return Ok(());
+        };
+        if found.status == RunStatus::Completed {
+            return Ok(());
+        }
+        github.cancel_run(&row.app.repo, found.id).await?;
+        for _ in 0..STOP_LOOKS {
+            if github.run(&row.app.repo, found.id).await?.status == RunStatus::Completed {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK.0).await;
+        }
+        Err(self.failed(
+            "run_not_stopped",
+            &format!("GitHub has not stopped its workflow run, {}", found.html_url),
+            "look at the run's page",
+        ))
+    }
+}
+
+/// Deletes the branch of the config where no open pull request needs it.
+async fn drop_stale_branch(github: &GitHub, row: &AppRow) -> Result<(), OpError> {
+    let pull = github.pull_request(&row.app.repo, CONFIG_BRANCH).await?;
+    if !pull.is_some_and(|pull| pull.state == PullState::Open) {
+        github.delete_branch(&row.app.repo, CONFIG_BRANCH).await?;
+    }
+    Ok(())
+}
+
+/// What the jobs are at: `Build: Build and push`.
+fn doing(jobs: &[JobFacts]) -> String {
+    let Some(job) = jobs.iter().find(|job| job.status == RunStatus::InProgress) else {
+        return "waiting for a runner".to_owned();
+    };
+    let step = job.steps.iter().find(|step| step.status == RunStatus::InProgress);
+    match step {
+        Some(step) => format!("{}: {}", job.name, step.name),
+        None => job.name.clone(),
+    }
+}
+
+impl Operation for DeployApp {
+    fn steps(&self) -> &'static [Step] {
+        &STEPS
+    }
+
+    fn run<'a>(
+        &'a self,
+        step: &'static str,
+        run: &'a Run<'a>,
+    ) -> BoxFuture<'a, Result<StepEnd, OpError>> {
+        async move {
+            let output = match step {
+                "commit_config" => return self.commit_config(run).await,
+                "grant_access" => self.grant_access().await?,
+                "write_env" => self.write_env(self.params.env_revision).await?,
+                "dispatch" => self.dispatch(run).await?,
+                "watch" => self.watch(run).await?,
+                _ => prove::prove(&self.context, &self.params, run).await?,
+            };
+            Ok(StepEnd::Done(output))
+        }
+        .boxed()
+    }
+
+    fn undo<'a>(
+        &'a self,
+        step: &'static str,
+        run: &'a Run<'a>,
+    ) -> BoxFuture<'a, Result<(), OpError>> {
+        async move {
+            match (step, self.params.env_before) {
+                ("commit_config", _) => {
+                    let row = self.app().await?;
+                    match row.changes {
+                        // The config is of the environment, and right for the next deploy too.
+                        Changes::Direct => Ok(()),
+                        Changes::Pr => drop_stale_branch(&self.github().await?, &row).await,
+                    }
+                }
+                ("dispatch", _) => self.stop_run(run).await,
+                ("write_env", Some(revision)) => match self.write_env(revision).await {
+                    // It was away all the time, so there is nothing to take back.
+                    Err(OpError::AgentAway { .. }) if run.output("write_env").is_null() => Ok(()),
+                    written => written.map(drop),
+                },
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
+    fn ended<'a>(
+        &'a self,
+        state: OperationState,
+        failure: Option<&'a Failure>,
+        outputs: &'a BTreeMap<String, Value>,
+    ) -> BoxFuture<'a, Result<Option<Value>, OpError>> {
+        async move {
+            let ended = match state {
+                OperationState::Succeeded => DeployState::Live,
+                OperationState::Cancelled => DeployState::Cancelled,
+                _ => DeployState::Failed,
+            };
+            let failure = match failure {
+                Some(failure) => Some(format!("{}: {}", failure.code, failure.message)),
+                None if ended == DeployState::Failed => {
+                    Some("needs_merge: the config's pull request has to be merged first".into())
+                }
+                None => None,
+            };
+            let (store, now) = (&self.context.store, self.context.clock.now());
+            store.end_deploy(self.params.deploy, ended, failure, now).await?;
+            let proof = outputs.get("prove").cloned().unwrap_or(Value::Null);
+            let run = outputs.get("dispatch").cloned().unwrap_or(Value::Null);
+            Ok(Some(json!({
+                "deploy": self.params.deploy,
+                "commit": self.params.commit,
+                "env_revision": self.params.env_revision,
+                "url": proof["url"],
+                "roles": proof["roles"],
+                "run_url": run["url"],
+            })))
+        }
+        .boxed()
+    }
+
+    fn by_hand(&self, step: &'static str) -> String {
+        let Params { path, deploy, .. } = &self.params;
+        match step {
+            "commit_config" => {
+                format!("delete branch `{CONFIG_BRANCH}` in the repo of `{}`", path.app)
+            }
+            "dispatch" => format!(
+                "cancel the workflow run whose title has {deploy} in the repo of `{}`",
+                path.app
+            ),
+            _ => format!("call `deploy` with environment `{path}`: it writes the env file anew"),
+        }
+    }
+
+    /// A rollback that lay still is not what is wanted any more.
+    fn resumes_when_old(&self) -> Result<(), &'static str> {
+        if self.params.rollback { Err("rollback") } else { Ok(()) }
+    }
+}

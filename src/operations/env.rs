@@ -1,0 +1,197 @@
+//! `set_env`: env values by revision. Only our own file changes; a deploy applies them.
+
+use super::environments::environment;
+use super::{Context, OpError};
+use crate::domain::env_values::{self, EnvClass, EnvWarning};
+use crate::domain::environment::Environment;
+use crate::domain::ids::EnvironmentId;
+use crate::domain::names::{EnvKey, EnvironmentPath};
+use crate::domain::secret::Secret;
+use crate::store::{EnvChange, EnvRow, Store};
+use crate::vault::{Purpose, Vault};
+
+/// How often a change is tried again when another one comes in between.
+const TRIES: u32 = 5;
+
+/// One change that somebody asks for.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The key.
+    pub key: EnvKey,
+    /// Its new value; none unsets it.
+    pub value: Option<Secret>,
+    /// Who may read it.
+    pub class: EnvClass,
+}
+
+/// What a change came to.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The environment with its new revision.
+    pub environment: Environment,
+    /// Keys whose value is another one now, and those that were unset.
+    pub keys: Vec<EnvKey>,
+    /// Keys that had that value already.
+    pub unchanged: Vec<EnvKey>,
+    /// What to know about values that were taken all the same.
+    pub warnings: Vec<(EnvKey, EnvWarning)>,
+}
+
+/// The row that a sealed env value is bound to.
+fn row_id(environment: EnvironmentId, key: &EnvKey, revision: u32) -> String {
+    format!("{environment}/{key}/{revision}")
+}
+
+/// Opens a value as of its revision.
+pub(super) fn open(
+    vault: &Vault,
+    environment: EnvironmentId,
+    row: &EnvRow,
+) -> Result<Option<Secret>, OpError> {
+    let Some(sealed) = &row.sealed else { return Ok(None) };
+    let id = row_id(environment, &row.key, row.revision);
+    Ok(Some(vault.unseal(sealed, Purpose::EnvValue, &id)?))
+}
+
+/// Opens a plain value to show it; a secret one is never opened for that.
+pub fn shown(
+    vault: &Vault,
+    environment: EnvironmentId,
+    row: &EnvRow,
+) -> Result<Option<String>, OpError> {
+    match row.class {
+        EnvClass::Plain => {
+            let value = open(vault, environment, row)?;
+            Ok(value.map(|value| value.expose().to_owned()))
+        }
+        EnvClass::Secret => Ok(None),
+    }
+}
+
+/// Hides the secret values of an environment in text that comes from its app.
+pub struct Mask {
+    values: Vec<Secret>,
+}
+
+impl Mask {
+    /// Knows every secret value that the environment ever had, but those too short to be hidden
+    /// without ruining the text ([`env_values::MIN_MASKED_CHARS`]).
+    pub async fn of(
+        store: &Store,
+        vault: &Vault,
+        environment: EnvironmentId,
+    ) -> Result<Self, OpError> {
+        let mut values = Vec::new();
+        for row in store.secrets_ever(environment).await? {
+            if let Some(value) = open(vault, environment, &row)?
+                && value.expose().chars().count() >= env_values::MIN_MASKED_CHARS
+            {
+                values.push(value);
+            }
+        }
+        // A value that contains another one is hidden whole.
+        values.sort_by_key(|value| std::cmp::Reverse(value.expose().len()));
+        Ok(Self { values })
+    }
+
+    /// The text with each secret value replaced by `***`.
+    pub fn apply(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for value in &self.values {
+            if text.contains(value.expose()) {
+                text = text.replace(value.expose(), "***");
+            }
+        }
+        text
+    }
+}
+
+/// Sets and unsets values: merges, never replaces all.
+///
+/// # Errors
+/// A value that no env file can carry, or nothing to change.
+pub async fn set(
+    context: &Context,
+    path: &EnvironmentPath,
+    changes: Vec<Change>,
+) -> Result<Changed, OpError> {
+    if changes.is_empty() {
+        return Err(OpError::Nothing { what: "no key to set or unset was given".into() });
+    }
+    let mut warnings = Vec::new();
+    for change in &changes {
+        if let Some(value) = &change.value {
+            let parsed = env_values::parse(change.key.as_str(), value.clone(), change.class)?;
+            warnings.extend(parsed.warning.map(|warning| (parsed.key, warning)));
+        }
+    }
+    for _ in 0..TRIES {
+        if let Some(changed) = try_set(context, path, &changes).await? {
+            return Ok(Changed { warnings, ..changed });
+        }
+    }
+    Err(OpError::EnvRace)
+}
+
+async fn try_set(
+    context: &Context,
+    path: &EnvironmentPath,
+    changes: &[Change],
+) -> Result<Option<Changed>, OpError> {
+    let mut environment = environment(&context.store, path).await?;
+    let base = environment.env_revision;
+    let kept = context.store.env_at(environment.id, base).await?;
+    let mut changed = Changed {
+        environment: environment.clone(),
+        keys: vec![],
+        unchanged: vec![],
+        warnings: vec![],
+    };
+    let mut rows = Vec::new();
+    for change in changes {
+        let mark = change.value.as_ref().map(|value| context.vault.mark(value));
+        let before = kept.iter().find(|row| row.key == change.key);
+        let same = match before {
+            Some(row) => row.mark == mark && row.class == change.class,
+            None => mark.is_none(),
+        };
+        if same {
+            changed.unchanged.push(change.key.clone());
+            continue;
+        }
+        let sealed = match &change.value {
+            None => None,
+            Some(value) => {
+                let id = row_id(environment.id, &change.key, base + 1);
+                Some(context.vault.seal(value, Purpose::EnvValue, &id)?)
+            }
+        };
+        changed.keys.push(change.key.clone());
+        rows.push(EnvChange { key: change.key.clone(), class: change.class, sealed, mark });
+    }
+    if rows.is_empty() {
+        return Ok(Some(changed));
+    }
+    let now = context.clock.now();
+    if !context.store.put_env(environment.id, base, rows, now).await? {
+        return Ok(None);
+    }
+    environment.env_revision = base + 1;
+    changed.environment = environment;
+    Ok(Some(changed))
+}
+
+/// The env file of an environment as of a revision.
+pub(super) async fn file(
+    context: &Context,
+    environment: EnvironmentId,
+    revision: u32,
+) -> Result<Secret, OpError> {
+    let mut values = Vec::new();
+    for row in context.store.env_at(environment, revision).await? {
+        if let Some(value) = open(&context.vault, environment, &row)? {
+            values.push((row.key, value));
+        }
+    }
+    Ok(env_values::render(&values)?)
+}

@@ -1,0 +1,99 @@
+//! Naming environments, and finding them by name.
+
+use super::{Context, OpError};
+use crate::clouds::Cloud;
+use crate::domain::environment::{Environment, Settings};
+use crate::domain::ids::EnvironmentId;
+use crate::domain::names::{AppSlug, EnvironmentPath};
+use crate::store::{AppRow, Store};
+
+/// An app by its slug.
+///
+/// # Errors
+/// [`OpError::UnknownApp`], which names the apps that there are.
+pub async fn app(store: &Store, slug: &AppSlug) -> Result<AppRow, OpError> {
+    if let Some(row) = store.app(slug.clone()).await? {
+        return Ok(row);
+    }
+    let apps = store.apps().await?;
+    let names: Vec<String> = apps.iter().map(|row| format!("`{}`", row.app.slug)).collect();
+    Err(OpError::UnknownApp { app: slug.to_string(), known: known("app", "apps", &names) })
+}
+
+/// An environment by `app/name`.
+///
+/// # Errors
+/// [`OpError::UnknownEnvironment`], which names the environments that there are.
+pub async fn environment(store: &Store, path: &EnvironmentPath) -> Result<Environment, OpError> {
+    if let Some(found) = store.environment(path.clone()).await? {
+        return Ok(found);
+    }
+    let all = store.environments().await?;
+    let names: Vec<String> = all.iter().map(|e| format!("`{}`", e.path)).collect();
+    Err(OpError::UnknownEnvironment {
+        environment: path.to_string(),
+        known: known("environment", "environments", &names),
+    })
+}
+
+fn known(one: &str, many: &str, names: &[String]) -> String {
+    match names {
+        [] => format!("there is no {one} yet"),
+        [name] => format!("there is one {one}: {name}"),
+        names => format!("there are {} {many}: {}", names.len(), names.join(", ")),
+    }
+}
+
+/// What an environment is to be.
+#[derive(Debug, Clone)]
+pub struct NewEnvironment {
+    /// `app/name`.
+    pub path: EnvironmentPath,
+    /// Its settings; port and health path come from the scan where nobody chose them.
+    pub settings: Settings,
+}
+
+/// The port and the health path that the scan of an app found, for settings that nobody chose.
+///
+/// # Errors
+/// [`OpError::UnknownApp`].
+pub async fn found(context: &Context, slug: &AppSlug) -> Result<(u16, String), OpError> {
+    let scan = super::repo::kept_scan(&app(&context.store, slug).await?)?;
+    Ok((scan.port, scan.health_path))
+}
+
+/// Whether an environment could be named so, and with these settings. Changes nothing.
+///
+/// # Errors
+/// [`OpError::UnknownApp`], [`OpError::EnvironmentExists`], or a size that the region does not have.
+pub async fn check(context: &Context, new: &NewEnvironment) -> Result<AppRow, OpError> {
+    let app = app(&context.store, &new.path.app).await?;
+    if context.store.environment(new.path.clone()).await?.is_some() {
+        return Err(OpError::EnvironmentExists { environment: new.path.to_string() });
+    }
+    let cloud = context.accounts.cloud(crate::accounts::CLOUDS[0]).await?;
+    let sizes = cloud.sizes().await?;
+    super::provision_vm::pick_size(&sizes, &new.settings)?;
+    Ok(app)
+}
+
+/// Names an environment of an app; touches nothing outside.
+///
+/// # Errors
+/// [`OpError::UnknownApp`], [`OpError::EnvironmentExists`], or a size that the region does not have.
+pub async fn create(context: &Context, new: NewEnvironment) -> Result<Environment, OpError> {
+    let app = check(context, &new).await?;
+    let environment = Environment {
+        id: EnvironmentId::generate(),
+        app: app.app.id,
+        path: new.path,
+        vm: None,
+        settings: new.settings,
+        env_revision: 0,
+        created_at: context.clock.now(),
+    };
+    if context.store.insert_environment(environment.clone()).await? {
+        return Ok(environment);
+    }
+    Err(OpError::EnvironmentExists { environment: environment.path.to_string() })
+}

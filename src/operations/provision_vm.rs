@@ -1,0 +1,543 @@
+//! `provision_vm`: a server of an environment's own, with its agent linked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use url::Url;
+use vmkit_agent_protocol::calls::{Call, Reply};
+
+use super::agents::{AgentBinary, linked, token_hash};
+use super::environments::environment;
+use super::{Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, params, plans, queue};
+use crate::accounts::CLOUDS;
+use crate::bootstrap::{Bootstrap, user_data};
+use crate::clouds::{AnyCloud, Cloud, CloudError, VmOrder, vm_labels};
+use crate::domain::clock::Millis;
+use crate::domain::environment::{Environment, Settings, Vm, VmState};
+use crate::domain::ids::{EnvironmentId, OperationId, PlanId, SecretId, VmId};
+use crate::domain::money::Money;
+use crate::domain::names::{EnvironmentPath, RegionName};
+use crate::domain::operation::OperationState;
+use crate::domain::plan::{PlanBody, Policy};
+use crate::domain::secret::Secret;
+use crate::domain::size::Size;
+use crate::store::{
+    DeployKey, Failure, Lock, LockMode, NewOperation, OperationRow, PlanRow, VmRow,
+};
+use crate::vault::Purpose;
+
+pub(super) const KIND: &str = "provision_vm";
+pub(super) const VERSION: u32 = 1;
+
+const STEPS: [Step; 7] = [
+    Step { name: "prepare", says: "making the VM's keys" },
+    Step { name: "ssh_key", says: "storing your public key at the cloud" },
+    Step { name: "firewall", says: "making the firewall: 22, 80 and 443 in" },
+    Step { name: "create_server", says: "ordering the server" },
+    Step { name: "wait_server", says: "waiting for the server to start" },
+    Step { name: "wait_agent", says: "waiting for the VM's agent to link" },
+    Step { name: "record", says: "noting the VM's host key" },
+];
+
+/// How long a server may take to start.
+const SERVER_WAIT: Duration = Duration::from_secs(300);
+/// How long the token of a first boot lasts, in milliseconds.
+const ENROLMENT_MS: i64 = 60 * 60 * 1000;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Params {
+    environment: EnvironmentId,
+    path: EnvironmentPath,
+    vm: VmId,
+    token: SecretId,
+    deploy_key: SecretId,
+    size: Size,
+}
+
+/// The size that the settings name, if it can be ordered now.
+///
+/// # Errors
+/// [`OpError::UnknownSize`] and [`OpError::SoldOut`] name the nearest ones that can be ordered.
+pub(super) fn pick_size<'a>(sizes: &'a [Size], settings: &Settings) -> Result<&'a Size, OpError> {
+    let (size, region) = (&settings.size, &settings.region);
+    let found = sizes.iter().find(|s| s.name == *size && s.region == *region);
+    match found {
+        Some(found) if found.available => Ok(found),
+        Some(found) => Err(OpError::SoldOut {
+            size: size.to_string(),
+            region: region.to_string(),
+            near: nearest(sizes, region, Some(found)),
+        }),
+        None => Err(OpError::UnknownSize {
+            size: size.to_string(),
+            region: region.to_string(),
+            near: nearest(sizes, region, None),
+        }),
+    }
+}
+
+/// Up to three sizes that can be ordered: in the same region and of the same architecture and at
+/// least the same memory where the wanted one is known, the cheapest first.
+fn nearest(sizes: &[Size], region: &RegionName, wanted: Option<&Size>) -> String {
+    let fits = |s: &&Size| {
+        let same = |w: &Size| s.arch == w.arch && s.memory_mib >= w.memory_mib;
+        s.available && s.region == *region && wanted.is_none_or(same)
+    };
+    let mut near: Vec<&Size> = sizes.iter().filter(fits).collect();
+    near.sort_by_key(|s| s.monthly.amount);
+    if near.is_empty() {
+        let mut regions: Vec<&str> =
+            sizes.iter().filter(|s| s.available).map(|s| s.region.as_str()).collect();
+        regions.sort_unstable();
+        regions.dedup();
+        return format!("regions with sizes that can be ordered: {}", regions.join(", "));
+    }
+    let shown: Vec<String> = near
+        .iter()
+        .take(3)
+        .map(|s| {
+            let difference =
+                wanted.map(|w| format!(", {:+.2} a month", s.monthly.amount - w.monthly.amount));
+            format!("`{}` at {}{}", s.name, s.monthly, difference.unwrap_or_default())
+        })
+        .collect();
+    format!("nearest that can be ordered there: {}", shown.join("; "))
+}
+
+/// What is looked at before anything is ordered: a fault that is known then costs nothing.
+async fn look(context: &Context, path: &EnvironmentPath) -> Result<(Environment, Size), OpError> {
+    let environment = environment(&context.store, path).await?;
+    if let Some(vm) = environment.vm {
+        return Err(OpError::HasVm { environment: path.to_string(), vm: vm.to_string() });
+    }
+    let sizes = context.accounts.cloud(CLOUDS[0]).await?.sizes().await?;
+    let size = pick_size(&sizes, &environment.settings)?.clone();
+    if context.settings.gateway.is_none() {
+        return Err(OpError::NoAgentGateway);
+    }
+    if context.settings.owner_key.is_none() {
+        return Err(OpError::NoOwnerKey);
+    }
+    agent_binary(context, &size).await?;
+    Ok((environment, size))
+}
+
+async fn agent_binary(context: &Context, size: &Size) -> Result<AgentBinary, OpError> {
+    let binaries = &context.agent_binaries;
+    binaries.find(size.arch).await.ok_or_else(|| OpError::NoAgentBinary {
+        arch: size.arch.as_str().to_owned(),
+        folder: binaries.place(),
+    })
+}
+
+fn seen(environment: &Environment, size: &Size) -> Value {
+    json!({ "environment": environment.id, "settings": environment.settings, "size": size })
+}
+
+/// Plans the order: what it would cost and do. Changes nothing.
+///
+/// # Errors
+/// Whatever would stop the order: no such size, sold out, no public address, no key of the owner.
+pub async fn plan(context: &Context, path: &EnvironmentPath) -> Result<PlanRow, OpError> {
+    let (environment, size) = look(context, path).await?;
+    let body = PlanBody {
+        summary: format!(
+            "order a `{}` server in `{}` for {path}: {} cores, {} GiB memory, {} GB disk, {}",
+            size.name,
+            size.region,
+            size.cores,
+            size.memory_mib / 1024,
+            size.disk_gb,
+            size.arch.as_str()
+        ),
+        steps: STEPS.iter().map(|step| step.says.to_owned()).collect(),
+        monthly_before: Some(Money::zero(size.monthly.currency)),
+        monthly_after: Some(size.monthly),
+        downtime_s: 0,
+        lost: Vec::new(),
+        touches: vec![path.to_string()],
+        confirm_with: path.to_string(),
+    };
+    let policy = if environment.settings.protected { Policy::Human } else { Policy::Plan };
+    let arguments = json!({ "environment": path });
+    plans::make(context, KIND, arguments, &seen(&environment, &size), body, policy).await
+}
+
+/// Carries out a plan.
+///
+/// # Errors
+/// The plan is unknown, expired, used, for something else, or no longer what is there.
+pub async fn start(
+    context: &Context,
+    path: &EnvironmentPath,
+    plan: PlanId,
+    ask: Ask,
+) -> Result<Started, OpError> {
+    let arguments = json!({ "environment": path });
+    let plan = plans::usable(context, plan, KIND, &arguments).await?;
+    let (environment, size) = look(context, path).await?;
+    plans::still_holds(&plan, &seen(&environment, &size), "the size, its price or the settings")?;
+    if plans::waits(&plan) {
+        return Ok(Started::NeedsApproval(Box::new(plan)));
+    }
+    let vm = VmId::generate();
+    let params = Params {
+        environment: environment.id,
+        path: path.clone(),
+        vm,
+        token: SecretId::generate(),
+        deploy_key: SecretId::generate(),
+        size,
+    };
+    let exclusive = |resource| Lock { resource, mode: LockMode::Exclusive };
+    let new = NewOperation {
+        id: OperationId::generate(),
+        kind: KIND,
+        version: VERSION,
+        params: json!(params),
+        environment: Some(environment.id),
+        vm: None,
+        locks: vec![exclusive(format!("env:{}", environment.id)), exclusive(format!("vm:{vm}"))],
+        steps: STEPS.len() as u32,
+        idempotency: ask.identity(KIND, &arguments),
+        caller: ask.caller,
+        reason: ask.reason,
+        plan: Some(plan.id),
+        deploy: None,
+        created_at: context.clock.now(),
+    };
+    Ok(Started::Operation(queue(context, new, &format!("environment `{path}`")).await?))
+}
+
+/// What the steps use.
+struct ProvisionVm {
+    operation: OperationId,
+    params: Params,
+    context: Context,
+}
+
+pub(super) fn load(row: &OperationRow, context: &Context) -> Result<Box<dyn Operation>, String> {
+    let params = params(row)?;
+    Ok(Box::new(ProvisionVm { operation: row.id, params, context: context.clone() }))
+}
+
+impl ProvisionVm {
+    async fn cloud(&self) -> Result<AnyCloud, OpError> {
+        Ok(self.context.accounts.cloud(CLOUDS[0]).await?)
+    }
+
+    fn now(&self) -> Millis {
+        self.context.clock.now()
+    }
+
+    /// The VM's row, its token and its deploy key: all made here, before anything is ordered.
+    async fn prepare(&self) -> Result<Value, OpError> {
+        let (store, params) = (&self.context.store, &self.params);
+        // Somebody else's order may have ended after this one looked and before it was queued.
+        let other = environment(store, &params.path).await?.vm.filter(|vm| *vm != params.vm);
+        if let Some(vm) = other {
+            let environment = params.path.to_string();
+            return Err(OpError::HasVm { environment, vm: vm.to_string() });
+        }
+        let row = VmRow {
+            vm: Vm {
+                id: params.vm,
+                provider: CLOUDS[0].to_owned(),
+                provider_id: None,
+                size: params.size.name.clone(),
+                region: params.size.region.clone(),
+                arch: params.size.arch,
+                address: None,
+                known_hosts: None,
+                state: VmState::Ordered,
+                created_at: self.now(),
+            },
+            monthly: params.size.monthly,
+        };
+        store.insert_vm(row).await?;
+        store.set_environment_vm(params.environment, Some(params.vm)).await?;
+        self.seal_once(params.token, Purpose::EnrolmentToken, random_token()).await?;
+        let token = self.unseal(params.token, Purpose::EnrolmentToken).await?;
+        let expires_at = self.now().plus_ms(ENROLMENT_MS);
+        store.set_enrolment(params.vm, token_hash(&token), expires_at).await?;
+        let (public_key, private_key) = deploy_key_pair(&params.path)?;
+        let secret = params.deploy_key;
+        let sealed =
+            self.context.vault.seal(&private_key, Purpose::DeployKey, &secret.to_string())?;
+        let key = DeployKey { environment: params.environment, vm: params.vm, public_key, secret };
+        let purpose = Purpose::DeployKey.as_str();
+        store.put_deploy_key(key, purpose, sealed, self.now()).await?;
+        Ok(json!({ "vm": params.vm }))
+    }
+
+    async fn seal_once(
+        &self,
+        id: SecretId,
+        purpose: Purpose,
+        value: Secret,
+    ) -> Result<(), OpError> {
+        let sealed = self.context.vault.seal(&value, purpose, &id.to_string())?;
+        Ok(self.context.store.put_secret(id, purpose.as_str(), sealed, self.now()).await?)
+    }
+
+    async fn unseal(&self, id: SecretId, purpose: Purpose) -> Result<Secret, OpError> {
+        let sealed = self.context.store.secret(id).await?.unwrap_or_default();
+        Ok(self.context.vault.unseal(&sealed, purpose, &id.to_string())?)
+    }
+
+    async fn order(&self, run: &Run<'_>) -> Result<Value, OpError> {
+        let (params, cloud) = (&self.params, self.cloud().await?);
+        let image = cloud.image(params.size.arch).await?;
+        let order = VmOrder {
+            name: Vm::cloud_name(&params.vm),
+            size: params.size.name.clone(),
+            region: params.size.region.clone(),
+            image,
+            user_data: self.user_data().await?,
+            ssh_keys: strings(run.output("ssh_key")),
+            firewalls: strings(run.output("firewall")),
+            labels: vm_labels(self.context.settings.installation, params.vm, Some(self.operation)),
+        };
+        let server = match cloud.create_vm(&order).await {
+            Err(CloudError::SoldOut { .. }) => return Err(self.sold_out(&cloud).await?),
+            ordered => ordered?,
+        };
+        let store = &self.context.store;
+        store.set_vm_server(params.vm, server.provider_id.clone(), server.address).await?;
+        Ok(json!({ "server": server.provider_id }))
+    }
+
+    /// Sold out between the plan and the order: says what can be had instead.
+    async fn sold_out(&self, cloud: &AnyCloud) -> Result<OpError, OpError> {
+        let wanted = &self.params.size;
+        let mut sizes = cloud.sizes().await?;
+        // The list may not know yet.
+        sizes.retain(|size| size.name != wanted.name || size.region != wanted.region);
+        Ok(OpError::SoldOut {
+            size: wanted.name.to_string(),
+            region: wanted.region.to_string(),
+            near: nearest(&sizes, &wanted.region, Some(wanted)),
+        })
+    }
+
+    async fn user_data(&self) -> Result<Secret, OpError> {
+        let params = &self.params;
+        let settings = &self.context.settings;
+        let gateway = settings.gateway.as_ref().ok_or(OpError::NoAgentGateway)?;
+        let owner_key = settings.owner_key.as_ref().ok_or(OpError::NoOwnerKey)?;
+        let binary = agent_binary(&self.context, &params.size).await?;
+        let key = self.context.store.deploy_key(params.environment, params.vm).await?;
+        let token = self.unseal(params.token, Purpose::EnrolmentToken).await?;
+        let base = gateway.url.as_str().trim_end_matches('/');
+        let agent_url = format!("{base}/agent/v1/binary/{}", params.size.arch.as_str());
+        let agent_url = Url::parse(&agent_url).map_err(|_| OpError::NoAgentGateway)?;
+        let text = user_data(&Bootstrap {
+            vm: params.vm,
+            hostname: &Vm::cloud_name(&params.vm),
+            gateway_url: &gateway.url,
+            gateway_key_base64: &BASE64_STANDARD.encode(gateway.public_key),
+            enrolment_token: &token,
+            agent_url: &agent_url,
+            agent_sha256: &binary.sha256,
+            deploy_public_key: &key.map(|key| key.public_key).unwrap_or_default(),
+            owner_public_key: owner_key,
+        })?;
+        Ok(Secret::new(text))
+    }
+
+    async fn wait_server(&self, run: &Run<'_>) -> Result<Value, OpError> {
+        let server = run.output("create_server")["server"].as_str().unwrap_or_default();
+        let server = self.cloud().await?.wait_running(server, SERVER_WAIT).await?;
+        let store = &self.context.store;
+        store.set_vm_server(self.params.vm, server.provider_id, server.address).await?;
+        Ok(json!({ "address": server.address }))
+    }
+
+    async fn wait_agent(&self, run: &Run<'_>) -> Result<Value, OpError> {
+        let wait = self.context.settings.agent_wait;
+        let deadline = tokio::time::Instant::now() + wait;
+        while !self.context.fleet.presence(self.params.vm).await?.linked {
+            run.stop_if_asked().await?;
+            if tokio::time::Instant::now() >= deadline {
+                let vm = self.params.vm.to_string();
+                return Err(OpError::AgentSilent { vm, waited_s: wait.as_secs() });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(Value::Null)
+    }
+
+    async fn record(&self) -> Result<Value, OpError> {
+        let vm = self.params.vm;
+        linked(&self.context, vm).await?;
+        let call = self.context.fleet.call(vm, Call::HostFacts, Duration::from_secs(20));
+        let keys = match call.await? {
+            Reply::HostFacts(facts) => facts.ssh_host_keys,
+            _ => Vec::new(),
+        };
+        let row = self.context.store.vm(vm).await?;
+        let address = row.and_then(|row| row.vm.address);
+        let host = address.map(|address| address.to_string()).unwrap_or_default();
+        let lines: Vec<String> = keys.iter().map(|key| format!("{host} {key}")).collect();
+        self.context.store.set_vm_known_hosts(vm, lines.join("\n")).await?;
+        self.context.store.set_vm_state(vm, VmState::Ready).await?;
+        Ok(json!({ "vm": vm, "address": address }))
+    }
+
+    /// Deletes the server of our name, whether or not its order was answered.
+    async fn delete_server(&self) -> Result<(), OpError> {
+        let cloud = self.cloud().await?;
+        let installation = self.context.settings.installation;
+        if let Some(server) = cloud.find_vm(&Vm::cloud_name(&self.params.vm)).await?
+            && server.belongs_to(installation)
+        {
+            cloud.delete_vm(&server.provider_id, installation).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Names that are shared by all VMs of an installation, and go with the last one.
+pub(super) struct Shared {
+    pub(super) ssh_key: String,
+    pub(super) firewall: String,
+}
+
+impl Shared {
+    pub(super) fn of(context: &Context) -> Self {
+        let bare = context.settings.installation.bare();
+        Self { ssh_key: format!("vmkit-owner-{bare}"), firewall: format!("vmkit-{bare}") }
+    }
+
+    /// Whether a VM other than `vm` still needs them.
+    pub(super) async fn needed_without(context: &Context, vm: VmId) -> Result<bool, OpError> {
+        Ok(context.store.vms().await?.iter().any(|row| row.vm.id != vm))
+    }
+}
+
+impl Operation for ProvisionVm {
+    fn steps(&self) -> &'static [Step] {
+        &STEPS
+    }
+
+    fn run<'a>(
+        &'a self,
+        step: &'static str,
+        run: &'a Run<'a>,
+    ) -> BoxFuture<'a, Result<StepEnd, OpError>> {
+        async move {
+            let shared = Shared::of(&self.context);
+            let installation = self.context.settings.installation;
+            let output = match step {
+                "prepare" => self.prepare().await?,
+                "ssh_key" => {
+                    let key = self.context.settings.owner_key.clone().ok_or(OpError::NoOwnerKey)?;
+                    let cloud = self.cloud().await?;
+                    json!([cloud.ensure_ssh_key(&shared.ssh_key, &key, installation).await?])
+                }
+                "firewall" => {
+                    let cloud = self.cloud().await?;
+                    json!([cloud.ensure_firewall(&shared.firewall, installation).await?])
+                }
+                "create_server" => self.order(run).await?,
+                "wait_server" => self.wait_server(run).await?,
+                "wait_agent" => self.wait_agent(run).await?,
+                _ => self.record().await?,
+            };
+            Ok(StepEnd::Done(output))
+        }
+        .boxed()
+    }
+
+    fn undo<'a>(
+        &'a self,
+        step: &'static str,
+        _run: &'a Run<'a>,
+    ) -> BoxFuture<'a, Result<(), OpError>> {
+        async move {
+            let shared = Shared::of(&self.context);
+            let installation = self.context.settings.installation;
+            let needed = Shared::needed_without(&self.context, self.params.vm).await?;
+            match step {
+                "create_server" => self.delete_server().await?,
+                "firewall" if !needed => {
+                    self.cloud().await?.delete_firewall(&shared.firewall, installation).await?;
+                }
+                "ssh_key" if !needed => {
+                    self.cloud().await?.delete_ssh_key(&shared.ssh_key, installation).await?;
+                }
+                _ => {}
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn ended<'a>(
+        &'a self,
+        state: OperationState,
+        _failure: Option<&'a Failure>,
+        outputs: &'a BTreeMap<String, Value>,
+    ) -> BoxFuture<'a, Result<Option<Value>, OpError>> {
+        async move {
+            match state {
+                OperationState::Failed | OperationState::Cancelled => {
+                    let store = &self.context.store;
+                    let path = self.params.path.clone();
+                    let environment = store.environment(path).await?;
+                    if environment.is_some_and(|found| found.vm == Some(self.params.vm)) {
+                        store.set_environment_vm(self.params.environment, None).await?;
+                    }
+                    store.set_vm_state(self.params.vm, VmState::Deleted).await?;
+                    Ok(None)
+                }
+                _ => Ok(outputs.get("record").cloned()),
+            }
+        }
+        .boxed()
+    }
+
+    fn by_hand(&self, step: &'static str) -> String {
+        let (path, shared) = (&self.params.path, Shared::of(&self.context));
+        let left = match step {
+            "firewall" => format!("firewall `{}`", shared.firewall),
+            "ssh_key" => format!("SSH key `{}`", shared.ssh_key),
+            _ => {
+                format!("server `{}`, which is billed until then,", Vm::cloud_name(&self.params.vm))
+            }
+        };
+        format!("call `destroy` with environment `{path}` to delete {left} at {}", CLOUDS[0])
+    }
+
+    fn resumes_when_old(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+/// 256 random bits in hexadecimal digits.
+fn random_token() -> Secret {
+    Secret::new(hex::encode(rand::random::<[u8; 32]>()))
+}
+
+/// A fresh ed25519 pair: the public line, and the private key in OpenSSH's form.
+fn deploy_key_pair(path: &EnvironmentPath) -> Result<(String, Secret), OpError> {
+    use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
+    let pair = || -> Result<(String, Secret), ssh_key::Error> {
+        let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)?;
+        key.set_comment(format!("vmkit-{}", path.service()));
+        let private = key.to_openssh(LineEnding::LF)?;
+        Ok((key.public_key().to_openssh()?, Secret::new(private.as_str())))
+    };
+    pair().map_err(|error| OpError::KeyPair { detail: error.to_string() })
+}

@@ -1,0 +1,170 @@
+//! Reading a repo over the API: what a scan needs of it, and what of ours is in it.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::{Context, OpError};
+use crate::domain::environment::App;
+use crate::domain::names::RepoName;
+use crate::domain::size::Arch;
+pub use crate::github::GitHub;
+use crate::github::{EntryKind, FileChange, RepoFacts};
+use crate::pipeline::scan::{Entry, Scan};
+use crate::pipeline::{EnvironmentSetup, GeneratedFile, Setup};
+use crate::store::AppRow;
+
+/// A repo, what a scan found in it, and the commit that was scanned.
+#[derive(Debug, Clone)]
+pub struct Scanned {
+    /// The repo.
+    pub repo: RepoFacts,
+    /// The commit.
+    pub commit: crate::github::CommitFacts,
+    /// What was found.
+    pub scan: Scan,
+}
+
+/// Scans the folder `root` of a repo at `git_ref` (the default branch where none is given),
+/// without a clone: the tree and a few named files.
+///
+/// # Errors
+/// The repo or the ref does not exist, or the token may not read it.
+pub async fn scan(
+    github: &GitHub,
+    repo: &RepoName,
+    git_ref: Option<&str>,
+    root: &str,
+) -> Result<Scanned, OpError> {
+    let facts = github.repo(repo).await?;
+    let git_ref = git_ref.unwrap_or(&facts.default_branch);
+    let commit = resolve(github, &facts.full_name, git_ref).await?;
+    let tree = github.tree(&facts.full_name, &commit.sha).await?;
+    let entries: Vec<Entry> = tree
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.kind, EntryKind::File | EntryKind::Executable))
+        .map(|entry| Entry { path: entry.path.clone(), size: entry.size })
+        .collect();
+    let mut files = BTreeMap::new();
+    for path in crate::pipeline::scan::wanted_files(&entries, root) {
+        if let Some(content) =
+            github.read_file(&facts.full_name, &path, commit.sha.as_str()).await?
+        {
+            files.insert(path, content);
+        }
+    }
+    let scan = crate::pipeline::scan::scan(&entries, &files, root);
+    Ok(Scanned { repo: facts, commit, scan })
+}
+
+/// The commit that a branch, tag or commit id stands for.
+pub(super) async fn resolve(
+    github: &GitHub,
+    repo: &RepoName,
+    git_ref: &str,
+) -> Result<crate::github::CommitFacts, OpError> {
+    match github.resolve(repo, git_ref).await {
+        Ok(commit) => Ok(commit),
+        Err(error) if error.code() == "github_not_found" || error.code() == "not_found" => {
+            Err(OpError::UnknownRef { given: git_ref.to_owned(), repo: repo.to_string() })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the scan of an app found, as it was kept.
+pub(super) fn kept_scan(row: &AppRow) -> Result<Scan, OpError> {
+    serde_json::from_value(row.scan.clone()).map_err(|error| OpError::Unreadable {
+        what: format!("the scan of `{}`", row.app.slug),
+        detail: error.to_string(),
+    })
+}
+
+/// The files that an app's repo should hold, with all its environments.
+pub(super) async fn wanted_files(
+    context: &Context,
+    row: &AppRow,
+) -> Result<(Setup, Vec<GeneratedFile>), OpError> {
+    let scan = kept_scan(row)?;
+    let mut environments = Vec::new();
+    for environment in context.store.environments().await? {
+        if environment.app != row.app.id {
+            continue;
+        }
+        let vm = match environment.vm {
+            Some(id) => context.store.vm(id).await?.map(|row| row.vm),
+            None => None,
+        };
+        environments.push(EnvironmentSetup::of(&environment, vm.as_ref(), Arch::Amd64));
+    }
+    setup_files(&row.app, &scan, environments)
+}
+
+/// The files for `environments` of an app.
+pub(super) fn setup_files(
+    app: &App,
+    scan: &Scan,
+    environments: Vec<EnvironmentSetup>,
+) -> Result<(Setup, Vec<GeneratedFile>), OpError> {
+    let build = scan.build.clone().ok_or_else(|| OpError::Blocked {
+        app: app.slug.to_string(),
+        reasons: blocking(scan).join("; "),
+    })?;
+    let setup = Setup::of(app, build, scan.processes.clone(), environments);
+    let files = crate::pipeline::files(&setup)?;
+    Ok((setup, files))
+}
+
+/// The rows of a checklist that stand in the way of a first deploy.
+pub(super) fn blocking(scan: &Scan) -> Vec<String> {
+    scan.checklist.iter().filter(|check| check.blocking).map(|check| check.text.clone()).collect()
+}
+
+/// How the files of ours in a repo differ from the wanted ones.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    /// What has to be written.
+    pub(super) changes: Vec<FileChange>,
+    /// Files that a person has edited since we wrote them, and that stay as they are.
+    pub(super) edited: Vec<String>,
+    /// The digests of what is as wanted, or will be once the changes are written. What is as wanted
+    /// belongs in the notes too: whoever wrote it may have died before it noted that.
+    pub(super) digests: BTreeMap<String, String>,
+}
+
+fn content_digest(content: &[u8]) -> String {
+    hex::encode(Sha256::digest(content))
+}
+
+/// Compares `files` with those at `git_ref`. A file that is not as we last wrote it is a person's.
+pub(super) async fn difference(
+    github: &GitHub,
+    row: &AppRow,
+    files: &[GeneratedFile],
+    git_ref: &str,
+) -> Result<Difference, OpError> {
+    let mut difference = Difference::default();
+    for file in files {
+        let there = github.read_file(&row.app.repo, &file.path, git_ref).await?;
+        let wanted = file.content.as_bytes();
+        let as_wanted = there.as_ref().is_some_and(|there| there == wanted);
+        match there {
+            Some(there) if !as_wanted && !row.wrote(&file.path, &content_digest(&there)) => {
+                difference.edited.push(file.path.clone());
+                continue;
+            }
+            _ => {}
+        }
+        difference.digests.insert(file.path.clone(), content_digest(wanted));
+        if as_wanted {
+            continue;
+        }
+        difference.changes.push(FileChange {
+            path: file.path.clone(),
+            content: Some(wanted.to_vec()),
+            executable: file.executable,
+        });
+    }
+    Ok(difference)
+}

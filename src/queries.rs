@@ -1,0 +1,10 @@
+//! What is read: one file per question. Nothing here changes anything.
+
+pub mod deploys;
+pub mod doctor;
+pub mod env;
+pub mod logs;
+pub mod operation;
+pub mod overview;
+pub mod sizes;
+pub mod status;

@@ -1,0 +1,196 @@
+//! Is everything there that the main job needs? One row per thing, with what to do.
+
+use crate::accounts::{Accounts, CLOUDS, GITHUB, TokenSource};
+use crate::clouds::Cloud;
+use crate::operations::agents::own_arch;
+use crate::operations::{Context, OpError};
+
+/// How a row of the doctor's list is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is as it should be.
+    Good,
+    /// The main job would stop there.
+    Bad,
+    /// Worth knowing.
+    Note,
+}
+
+/// One row.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What was looked at.
+    pub what: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What to do where it is bad.
+    pub fix: Option<String>,
+}
+
+fn good(what: &str, found: String) -> Row {
+    Row { what: what.to_owned(), verdict: Verdict::Good, found, fix: None }
+}
+
+fn bad(what: &str, error: &OpError) -> Row {
+    let fix = Some(error.fix());
+    Row { what: what.to_owned(), verdict: Verdict::Bad, found: error.to_string(), fix }
+}
+
+/// Looks at tokens, reachability, permissions, and what a new VM would need of us.
+pub async fn doctor(context: &Context) -> Vec<Row> {
+    let mut rows = vec![good("state file", context.store.path().display().to_string())];
+    for name in CLOUDS {
+        rows.push(cloud(context, name).await);
+    }
+    rows.push(github(&context.accounts).await);
+    rows.push(gateway(context));
+    rows.push(match &context.settings.owner_key {
+        Some(key) => {
+            good("your SSH key", key.split_whitespace().next().unwrap_or("set").to_owned())
+        }
+        None => bad("your SSH key", &OpError::NoOwnerKey),
+    });
+    rows.push(agent_binary(context).await);
+    rows
+}
+
+async fn cloud(context: &Context, name: &'static str) -> Row {
+    let asked = async {
+        let cloud = context.accounts.cloud(name).await?;
+        let facts = cloud.check(context.settings.installation).await?;
+        Ok::<_, OpError>((facts, context.accounts.source(name).await?))
+    };
+    match asked.await {
+        Err(error) => token_row(&context.accounts, name, &error).await,
+        Ok((facts, source)) => {
+            let access = match facts.can_write {
+                Some(true) => "read and write",
+                Some(false) => "read only",
+                None => "write access not known before the first order",
+            };
+            let found = format!(
+                "token {}, {access}, bills in {}, {}",
+                origin(source),
+                facts.currency,
+                servers(facts.servers, facts.foreign_servers)
+            );
+            let read_only = facts.can_write == Some(false);
+            let verdict = if read_only { Verdict::Bad } else { Verdict::Good };
+            let fix = read_only
+                .then(|| format!("run `vmkit connect {name}` with a token that may write"));
+            Row { what: name.to_owned(), verdict, found, fix }
+        }
+    }
+}
+
+/// How many servers are in the project, and how many of them others made.
+fn servers(all: u32, foreign: u32) -> String {
+    match (all, foreign) {
+        (0, _) => "no servers yet".to_owned(),
+        (all, 0) => format!("{all} servers, all of them VMKit's"),
+        (all, foreign) => format!("{all} servers, {foreign} of them not VMKit's"),
+    }
+}
+
+/// A token that is absent or refused, with what to do about just that.
+async fn token_row(accounts: &Accounts, name: &'static str, error: &OpError) -> Row {
+    let source = accounts.source(name).await.ok().flatten();
+    match token_trouble(name, error.code(), source) {
+        Some((found, fix)) => {
+            Row { what: name.to_owned(), verdict: Verdict::Bad, found, fix: Some(fix) }
+        }
+        None => bad(name, error),
+    }
+}
+
+fn token_trouble(name: &str, code: &str, source: Option<TokenSource>) -> Option<(String, String)> {
+    let variable = format!("VMKIT_{}_TOKEN", name.to_ascii_uppercase());
+    let found = match code {
+        "not_connected" => "no token".to_owned(),
+        "token_refused" => format!("token {}, and it is not accepted", origin(source)),
+        _ => return None,
+    };
+    let fix = match source {
+        Some(TokenSource::Environment) => {
+            format!("set {variable} to a valid token, or unset it and run `vmkit connect {name}`")
+        }
+        Some(TokenSource::Stored) => format!("run `vmkit connect {name}` with a new token"),
+        None => format!("run `vmkit connect {name}`, or set {variable}"),
+    };
+    Some((found, fix))
+}
+
+fn origin(source: Option<TokenSource>) -> &'static str {
+    match source {
+        Some(TokenSource::Environment) => "from the environment (it beats a stored one)",
+        Some(TokenSource::Stored) => "stored",
+        None => "absent",
+    }
+}
+
+async fn github(accounts: &Accounts) -> Row {
+    let asked = async {
+        let user = accounts.github().await?.user().await?;
+        Ok::<_, OpError>((user, accounts.source(GITHUB).await?))
+    };
+    match asked.await {
+        Err(error) => token_row(accounts, GITHUB, &error).await,
+        Ok((user, source)) => {
+            let scopes = match user.scopes {
+                Some(scopes) => format!("scopes {scopes}"),
+                None => "a fine-grained token".to_owned(),
+            };
+            let found = format!("token {}, user {}, {scopes}", origin(source), user.login);
+            good(GITHUB, found)
+        }
+    }
+}
+
+fn gateway(context: &Context) -> Row {
+    match &context.settings.gateway {
+        Some(gateway) => good("address for agents", gateway.url.to_string()),
+        None => bad("address for agents", &OpError::NoAgentGateway),
+    }
+}
+
+async fn agent_binary(context: &Context) -> Row {
+    let what = "agent for VMs";
+    let mut found = Vec::new();
+    for arch in [crate::domain::size::Arch::Amd64, crate::domain::size::Arch::Arm64] {
+        if context.agent_binaries.find(arch).await.is_some() {
+            found.push(arch.as_str());
+        }
+    }
+    if found.is_empty() {
+        let arch = own_arch().map_or("amd64", |arch| arch.as_str()).to_owned();
+        return bad(what, &OpError::NoAgentBinary { arch, folder: context.agent_binaries.place() });
+    }
+    good(what, format!("{} in {}", found.join(" and "), context.agent_binaries.place()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_token_is_mended_where_it_came_from() {
+        let fix = |code, source| token_trouble("hetzner", code, source).map(|(_, fix)| fix);
+        let environment = Some(TokenSource::Environment);
+        let told = fix("token_refused", environment).expect("a fix");
+        assert!(told.starts_with("set VMKIT_HETZNER_TOKEN to a valid token"), "{told}");
+        let told = fix("token_refused", Some(TokenSource::Stored)).expect("a fix");
+        assert_eq!(told, "run `vmkit connect hetzner` with a new token");
+        let told = fix("not_connected", None).expect("a fix");
+        assert_eq!(told, "run `vmkit connect hetzner`, or set VMKIT_HETZNER_TOKEN");
+        assert_eq!(fix("unreachable", environment), None);
+    }
+
+    #[test]
+    fn servers_are_counted_as_a_person_would() {
+        assert_eq!(servers(0, 0), "no servers yet");
+        assert_eq!(servers(2, 0), "2 servers, all of them VMKit's");
+        assert_eq!(servers(3, 1), "3 servers, 1 of them not VMKit's");
+    }
+}
