@@ -1,5 +1,10 @@
 //! VMKit: a deployment control plane for servers that you own.
+//!
+//! `domain` says what things are and `store` where they are kept; `clouds`, `github` and `fleet`
+//! are whom we talk to; `operations` changes the world and `queries` reads it. ARCHITECTURE.md has
+//! the whole map.
 
+pub mod access;
 pub mod accounts;
 pub mod bootstrap;
 pub mod clouds;
@@ -8,11 +13,15 @@ pub mod diagnosis;
 pub mod domain;
 pub mod fleet;
 pub mod github;
+pub mod http;
 pub mod installation;
+pub mod mcp;
 pub mod operations;
 pub mod pipeline;
 pub mod probe;
 pub mod queries;
 pub mod requests;
 pub mod store;
+#[path = "../tools/registry.rs"]
+mod tools;
 pub mod vault;

@@ -1,0 +1,138 @@
+//! `create_environment`: names an environment of an app; touches nothing outside.
+
+use rmcp::handler::server::tool::schema_for_output;
+use rmcp::{tool, tool_router};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::environment::{Environment, Settings};
+use crate::mcp::{Answer, Parameters, Server, ToolError, Word, bad_name};
+use crate::operations::environments::{NewEnvironment, check, create, found};
+
+#[derive(Deserialize, JsonSchema)]
+struct Input {
+    /// The new name as app/name, such as shop/staging.
+    environment: String,
+    /// From list_sizes, such as cpx22.
+    size: String,
+    /// From list_sizes, such as fsn1.
+    region: String,
+    /// The app's port; the scan's otherwise.
+    #[schemars(range(min = 1, max = 65535))]
+    port: Option<u16>,
+    /// The path that answers 2xx; the scan's otherwise.
+    health_path: Option<String>,
+    /// The public host name; a plain HTTP address without.
+    domain: Option<String>,
+    /// Whether a person has to approve spending and loss; true for production.
+    protected: Option<bool>,
+    dry_run: Option<bool>,
+    #[expect(dead_code, reason = "the same name and settings are the same environment anyway")]
+    idempotency_key: Option<String>,
+    #[expect(dead_code, reason = "goes to the audit log only")]
+    reason: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Output {
+    environment: String,
+    size: String,
+    region: String,
+    port: u16,
+    health_path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
+    protected: bool,
+}
+
+#[tool_router(router = create_environment_router, vis = "pub(crate)")]
+impl Server {
+    #[tool(
+        name = "create_environment",
+        title = "Create an environment",
+        description = "Names an environment of an app and chooses its size and region. Orders nothing and costs nothing; provision_vm comes next.",
+        output_schema = schema_for_output::<Output>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn create_environment(
+        &self,
+        Parameters(input): Parameters<Input>,
+    ) -> Result<Answer<Output>, ToolError> {
+        let dry_run = input.dry_run == Some(true);
+        let new = self.new_of(input).await?;
+        let context = self.context();
+        let path = new.path.to_string();
+        if let Some(same) = self.same(&new).await? {
+            let text = format!("{path} exists already with these settings; next: `provision_vm`");
+            return Ok(Answer::deed(
+                Word::Done,
+                text,
+                facts(&same.path.to_string(), &same.settings),
+            ));
+        }
+        if dry_run {
+            check(context, &new).await?;
+            let text = format!("{path} could be created: {}", told(&new.settings));
+            return Ok(Answer::deed(Word::NotExecuted, text, facts(&path, &new.settings)));
+        }
+        let made = create(context, new).await?;
+        let text = format!(
+            "{path}: {}. Nothing is ordered yet; next: `provision_vm` with environment `{path}`",
+            told(&made.settings)
+        );
+        Ok(Answer::deed(Word::Done, text, facts(&path, &made.settings)))
+    }
+
+    async fn new_of(&self, input: Input) -> Result<NewEnvironment, ToolError> {
+        let path = self.new_environment(&input.environment).await?;
+        let (port, health_path) = found(self.context(), &path.app).await?;
+        let health_path = input.health_path.unwrap_or(health_path);
+        let safe = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+        if !health_path.starts_with('/') || !health_path.chars().all(safe) {
+            let message = "the field `health_path` must begin with / and hold only letters, digits and / - _ . ~";
+            return Err(ToolError::new("bad_name", message).fix("give a path such as /healthz"));
+        }
+        let protected = input.protected.unwrap_or_else(|| path.name.as_str() == "production");
+        let settings = Settings {
+            size: input.size.parse().map_err(bad_name)?,
+            region: input.region.parse().map_err(bad_name)?,
+            domain: input.domain.map(|name| name.parse()).transpose().map_err(bad_name)?,
+            port: input.port.unwrap_or(port),
+            health_path,
+            protected,
+        };
+        Ok(NewEnvironment { path, settings })
+    }
+
+    /// The environment of that name, where it is the same in everything.
+    async fn same(&self, new: &NewEnvironment) -> Result<Option<Environment>, ToolError> {
+        let store = &self.context().store;
+        let known = store.environment(new.path.clone()).await;
+        let known = known.map_err(crate::operations::OpError::from)?;
+        Ok(known.filter(|known| known.settings == new.settings))
+    }
+}
+
+fn facts(environment: &str, settings: &Settings) -> Output {
+    Output {
+        environment: environment.to_owned(),
+        size: settings.size.to_string(),
+        region: settings.region.to_string(),
+        port: settings.port,
+        health_path: settings.health_path.clone(),
+        domain: settings.domain.as_ref().map(ToString::to_string),
+        protected: settings.protected,
+    }
+}
+
+fn told(settings: &Settings) -> String {
+    let domain = match &settings.domain {
+        Some(domain) => format!("domain {domain}"),
+        None => "no domain, so plain HTTP by address".to_owned(),
+    };
+    let protected = if settings.protected { "protected" } else { "not protected" };
+    format!(
+        "size {} in {}, port {}, health path {}, {domain}, {protected}",
+        settings.size, settings.region, settings.port, settings.health_path
+    )
+}

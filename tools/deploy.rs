@@ -1,0 +1,55 @@
+//! `deploy`: builds a version and proves that it is live, or deploys what is live with new env values.
+
+use rmcp::handler::server::tool::schema_for_output;
+use rmcp::{tool, tool_router};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Work, ask};
+use crate::operations::deploy::{DeployRequest, Version, start};
+
+#[derive(Deserialize, JsonSchema)]
+struct Input {
+    /// Such as shop/staging.
+    environment: String,
+    /// Branch, tag or commit to build (the default branch otherwise); `current` takes the live version without a build and applies env changes.
+    #[serde(rename = "ref")]
+    git_ref: Option<String>,
+    /// The commit that ref must be at, against an unpushed one.
+    expect_sha: Option<String>,
+    /// Only say what would be deployed.
+    dry_run: Option<bool>,
+    #[schemars(range(min = 0, max = 50))]
+    wait_seconds: Option<u32>,
+    idempotency_key: Option<String>,
+    reason: Option<String>,
+}
+
+#[tool_router(router = deploy_router, vis = "pub(crate)")]
+impl Server {
+    #[tool(
+        name = "deploy",
+        title = "Deploy",
+        description = "Builds a version with GitHub Actions, deploys it with Kamal without downtime, and proves that it is live. If it fails, the version before keeps serving. A repeat while it runs joins it.",
+        output_schema = schema_for_output::<Work>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
+    )]
+    async fn deploy(
+        &self,
+        Parameters(input): Parameters<Input>,
+        mut call: Call,
+    ) -> Result<Answer<Work>, ToolError> {
+        let version = match input.git_ref {
+            Some(name) if name == "current" => Version::Current,
+            other => Version::Ref(other),
+        };
+        let environment = self.environment(&input.environment).await?;
+        let request = DeployRequest { environment, version, expect_sha: input.expect_sha };
+        if input.dry_run == Some(true) {
+            return self.preview(&request).await;
+        }
+        let ask = ask(&call, input.reason, input.idempotency_key);
+        let operation = start(self.context(), request, ask).await?;
+        self.follow(&mut call, operation, input.wait_seconds).await
+    }
+}

@@ -1,0 +1,110 @@
+//! `list_deploys`: history, what is live, where one can go back to.
+
+use rmcp::handler::server::tool::schema_for_output;
+use rmcp::{tool, tool_router};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::deploy::DeployState;
+use crate::mcp::{Answer, Parameters, Server, ToolError, line};
+use crate::queries::deploys::{History, history};
+
+const LIMIT: u32 = 10;
+
+#[derive(Deserialize, JsonSchema)]
+struct Input {
+    /// Such as shop/staging.
+    environment: String,
+    /// How many, the newest; 10 by default.
+    #[schemars(range(min = 1, max = 50))]
+    limit: Option<u32>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Output {
+    deploys: Vec<Line>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollback_to: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Line {
+    deploy: String,
+    state: String,
+    commit: String,
+    subject: String,
+    env_revision: u32,
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_url: Option<String>,
+}
+
+#[tool_router(router = list_deploys_router, vis = "pub(crate)")]
+impl Server {
+    #[tool(
+        name = "list_deploys",
+        title = "Deploys",
+        description = "The deploys of an environment, newest first: what is live, why others failed, and where `rollback` would go.",
+        output_schema = schema_for_output::<Output>(),
+        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn list_deploys(
+        &self,
+        Parameters(input): Parameters<Input>,
+    ) -> Result<Answer<Output>, ToolError> {
+        let path = self.environment(&input.environment).await?;
+        let store = &self.context().store;
+        let facts = facts(history(store, &path, input.limit.unwrap_or(LIMIT)).await?);
+        Ok(Answer::facts(text(&facts), facts))
+    }
+}
+
+fn facts(history: History) -> Output {
+    let lines = history.deploys.iter().map(|deploy| Line {
+        deploy: deploy.id.to_string(),
+        // Of all that went live, one is live now.
+        state: match deploy.state {
+            DeployState::Live if history.live != Some(deploy.id) => "succeeded".to_owned(),
+            state => state.as_str().to_owned(),
+        },
+        commit: deploy.commit.to_string(),
+        subject: line(&deploy.subject, 80),
+        env_revision: deploy.env_revision,
+        at: deploy.created_at.rfc3339(),
+        failure: deploy.failure.as_ref().map(|text| line(text, 300)),
+        run_url: deploy.run_url.clone(),
+    });
+    Output {
+        deploys: lines.collect(),
+        live: history.live.map(|id| id.to_string()),
+        rollback_to: history.rollback_to.map(|id| id.to_string()),
+    }
+}
+
+fn text(facts: &Output) -> String {
+    if facts.deploys.is_empty() {
+        return "nothing was deployed yet; call `deploy`".to_owned();
+    }
+    let mut lines: Vec<String> = facts
+        .deploys
+        .iter()
+        .map(|one| {
+            let failure = one.failure.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
+            let run = one.run_url.as_ref().map(|url| format!("; {url}")).unwrap_or_default();
+            let commit: String = one.commit.chars().take(7).collect();
+            format!(
+                "{} {} {commit} {} env revision {}, {}{failure}{run}",
+                one.at, one.state, one.subject, one.env_revision, one.deploy
+            )
+        })
+        .collect();
+    lines.push(match &facts.rollback_to {
+        Some(id) => format!("`rollback` would go to {id}"),
+        None => "there is no earlier release to go back to".to_owned(),
+    });
+    lines.join("\n")
+}

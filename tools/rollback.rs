@@ -1,0 +1,54 @@
+//! `rollback`: an earlier release with its env values as of then.
+
+use rmcp::handler::server::tool::schema_for_output;
+use rmcp::{tool, tool_router};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::domain::ids::DeployId;
+use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Work, ask};
+use crate::operations::deploy::{DeployRequest, Version, start};
+
+#[derive(Deserialize, JsonSchema)]
+struct Input {
+    /// Such as shop/staging.
+    environment: String,
+    /// A deploy id from list_deploys; the last good release otherwise.
+    to: Option<String>,
+    /// Only say where it would go.
+    dry_run: Option<bool>,
+    #[schemars(range(min = 0, max = 50))]
+    wait_seconds: Option<u32>,
+    idempotency_key: Option<String>,
+    reason: Option<String>,
+}
+
+#[tool_router(router = rollback_router, vis = "pub(crate)")]
+impl Server {
+    #[tool(
+        name = "rollback",
+        title = "Roll back",
+        description = "Brings back an earlier release with its env values as of then, without a build and without downtime.",
+        output_schema = schema_for_output::<Work>(),
+        annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = false, open_world_hint = true)
+    )]
+    async fn rollback(
+        &self,
+        Parameters(input): Parameters<Input>,
+        mut call: Call,
+    ) -> Result<Answer<Work>, ToolError> {
+        let environment = self.environment(&input.environment).await?;
+        let to: Option<DeployId> = input.to.map(|id| id.parse()).transpose().map_err(|error| {
+            ToolError::new("bad_id", format!("in the field `to`: {error}"))
+                .fix("`list_deploys` names the deploys")
+        })?;
+        let request =
+            DeployRequest { environment, version: Version::Release(to), expect_sha: None };
+        if input.dry_run == Some(true) {
+            return self.preview(&request).await;
+        }
+        let ask = ask(&call, input.reason, input.idempotency_key);
+        let operation = start(self.context(), request, ask).await?;
+        self.follow(&mut call, operation, input.wait_seconds).await
+    }
+}
