@@ -7,6 +7,7 @@
 pub mod access;
 pub mod accounts;
 pub mod bootstrap;
+pub mod cli;
 pub mod clouds;
 pub mod config;
 pub mod diagnosis;

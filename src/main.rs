@@ -16,6 +16,6 @@ fn main() -> ExitCode {
         Some("agent") => vmkit_agent::cli::run(rest.into_iter().skip(1)),
         Some("sample-app") => vmkit_sandbox::sample_app::run(rest.into_iter().skip(1)),
         Some("tethered") => vmkit_sandbox::tether::run(rest.into_iter().skip(1)),
-        _ => ExitCode::from(2),
+        _ => vmkit::cli::run(std::iter::once(program).chain(rest)),
     }
 }

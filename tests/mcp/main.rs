@@ -1,0 +1,8 @@
+//! VMKit as its clients meet it: real processes, real MCP clients of both eras, stdio and HTTP.
+
+mod gateway;
+mod rig;
+mod stdio;
+mod story;
+mod trouble;
+mod worker;
