@@ -1,0 +1,152 @@
+//! The outside calls of each step, in order: what the crashes, refusals and hiccups are played on.
+
+use crate::jobs::Job;
+use crate::stage::At;
+
+/// One call of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outside {
+    pub(crate) step: &'static str,
+    pub(crate) at: At,
+    pub(crate) method: &'static str,
+    /// A regex that finds its path and no other call's of the same method.
+    pub(crate) path: &'static str,
+}
+
+impl Outside {
+    /// Whether it changes anything there.
+    pub(crate) fn changes(&self) -> bool {
+        self.method != "GET"
+    }
+
+    pub(crate) fn matches(&self, method: &str, path: &str) -> bool {
+        let found = regex::Regex::new(self.path).expect("a regex");
+        self.method == method && found.is_match(path)
+    }
+}
+
+const fn cloud(step: &'static str, method: &'static str, path: &'static str) -> Outside {
+    Outside { step, at: At::Cloud, method, path }
+}
+
+const fn github(step: &'static str, method: &'static str, path: &'static str) -> Outside {
+    Outside { step, at: At::GitHub, method, path }
+}
+
+const SETUP: &[Outside] = &[
+    github("commit_files", "GET", "/commits/main$"),
+    github("commit_files", "GET", "/contents/"),
+    github("commit_files", "GET", "/pulls$"),
+    github("commit_files", "DELETE", "/git/refs/heads/vmkit/setup$"),
+    github("commit_files", "POST", "/git/blobs$"),
+    github("commit_files", "GET", "/git/ref/heads/vmkit/setup$"),
+    github("commit_files", "GET", "/git/commits/"),
+    github("commit_files", "POST", "/git/trees$"),
+    github("commit_files", "POST", "/git/commits$"),
+    github("commit_files", "POST", "/git/refs$"),
+    github("open_pull", "GET", "/pulls$"),
+    github("open_pull", "POST", "/pulls$"),
+];
+
+const PROVISION: &[Outside] = &[
+    cloud("ssh_key", "GET", "/ssh_keys$"),
+    cloud("ssh_key", "POST", "/ssh_keys$"),
+    cloud("firewall", "GET", "/firewalls$"),
+    cloud("firewall", "POST", "/firewalls$"),
+    cloud("create_server", "GET", "/images$"),
+    cloud("create_server", "GET", "/servers$"),
+    cloud("create_server", "POST", "/servers$"),
+    cloud("wait_server", "GET", r"/servers/\d+$"),
+];
+
+const DEPLOY: &[Outside] = &[
+    github("commit_config", "GET", "/commits/main$"),
+    github("commit_config", "GET", "/contents/"),
+    github("commit_config", "POST", "/git/blobs$"),
+    github("commit_config", "GET", "/git/ref/heads/main$"),
+    github("commit_config", "GET", "/git/commits/"),
+    github("commit_config", "POST", "/git/trees$"),
+    github("commit_config", "POST", "/git/commits$"),
+    github("commit_config", "PATCH", "/git/refs/heads/main$"),
+    github("grant_access", "GET", "/actions/secrets/public-key$"),
+    github("grant_access", "PUT", "/actions/secrets/VMKIT_"),
+    github("grant_access", "PATCH", "/actions/variables/VMKIT_"),
+    github("grant_access", "POST", "/actions/variables$"),
+    github("dispatch", "POST", "/dispatches$"),
+    github("watch", "GET", r"/actions/runs/\d+$"),
+    github("watch", "GET", r"/actions/runs/\d+/jobs$"),
+    github("watch", "GET", r"/actions/runs/\d+$"),
+];
+
+/// A deploy whose config is in the repo and whose keys are in place.
+const REDEPLOY: &[Outside] = &[
+    github("commit_config", "GET", "/commits/main$"),
+    github("commit_config", "GET", "/contents/"),
+    github("grant_access", "GET", "/actions/secrets/public-key$"),
+    github("grant_access", "PUT", "/actions/secrets/VMKIT_"),
+    github("grant_access", "PATCH", "/actions/variables/VMKIT_"),
+    github("dispatch", "POST", "/dispatches$"),
+    github("watch", "GET", r"/actions/runs/\d+$"),
+    github("watch", "GET", r"/actions/runs/\d+/jobs$"),
+    github("watch", "GET", r"/actions/runs/\d+$"),
+];
+
+const DESTROY: &[Outside] = &[
+    github("revoke_access", "DELETE", "/actions/secrets/VMKIT_"),
+    github("revoke_access", "DELETE", "/actions/variables/VMKIT_"),
+    cloud("delete_server", "GET", "/servers$"),
+    cloud("delete_server", "GET", r"/servers/\d+$"),
+    cloud("delete_server", "DELETE", r"/servers/\d+$"),
+    cloud("delete_server", "GET", r"/actions/\d+$"),
+    cloud("delete_server", "GET", r"/servers/\d+$"),
+    cloud("delete_firewall", "GET", "/firewalls$"),
+    cloud("delete_firewall", "DELETE", r"/firewalls/\d+$"),
+    cloud("delete_ssh_key", "GET", "/ssh_keys$"),
+    cloud("delete_ssh_key", "DELETE", r"/ssh_keys/\d+$"),
+];
+
+impl Job {
+    /// Its outside calls where nothing goes wrong, in order; several of a kind in a row are one.
+    pub(crate) fn calls(self) -> &'static [Outside] {
+        match self {
+            Self::Setup => SETUP,
+            Self::Provision => PROVISION,
+            Self::Deploy => DEPLOY,
+            Self::Current | Self::Rollback => REDEPLOY,
+            Self::Destroy => DESTROY,
+        }
+    }
+
+    /// Its outside calls, each kind once.
+    pub(crate) fn kinds_of_calls(self) -> Vec<Outside> {
+        let mut kinds: Vec<Outside> = Vec::new();
+        for call in self.calls() {
+            if !kinds.iter().any(|kind| kind.method == call.method && kind.path == call.path) {
+                kinds.push(*call);
+            }
+        }
+        kinds
+    }
+
+    /// Its steps, in order.
+    pub(crate) fn steps(self) -> &'static [&'static str] {
+        match self {
+            Self::Setup => &["commit_files", "open_pull"],
+            Self::Provision => &[
+                "prepare",
+                "ssh_key",
+                "firewall",
+                "create_server",
+                "wait_server",
+                "wait_agent",
+                "record",
+            ],
+            Self::Deploy | Self::Current | Self::Rollback => {
+                &["commit_config", "grant_access", "write_env", "dispatch", "watch", "prove"]
+            }
+            Self::Destroy => {
+                &["revoke_access", "delete_server", "delete_firewall", "delete_ssh_key", "forget"]
+            }
+        }
+    }
+}

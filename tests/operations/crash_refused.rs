@@ -1,0 +1,121 @@
+//! Every outside call of every step is refused once, for good. The operation ends `failed` and
+//! what it made is gone again, or `stuck` where there is no way back; either way a second one ends
+//! well.
+
+use serde_json::{Value, json};
+use vmkit::domain::operation::OperationState;
+use vmkit_sandbox::faults::Action;
+
+use crate::calls::Outside;
+use crate::cases;
+use crate::jobs::{Job, pulls};
+use crate::stage::{At, Stage, staging};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_repo() {
+    every_call_of(Job::Setup).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provision_vm() {
+    every_call_of(Job::Provision).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deploy() {
+    every_call_of(Job::Deploy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deploy_of_what_is_live() {
+    every_call_of(Job::Current).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rollback() {
+    every_call_of(Job::Rollback).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn destroy() {
+    every_call_of(Job::Destroy).await;
+}
+
+async fn every_call_of(job: Job) {
+    let calls = job.kinds_of_calls().into_iter();
+    let name = |call: Outside| format!("{job:?} {} {} {}", call.step, call.method, call.path);
+    let cases = calls.map(|call| (name(call), refused(job, call)));
+    cases::all(&format!("refusals of {job:?}"), cases).await;
+}
+
+/// Whether nothing can bring back what is gone when this call is refused.
+fn has_no_way_back(job: Job, call: Outside) -> bool {
+    let deleted = ["delete_firewall", "delete_ssh_key"].contains(&call.step);
+    let deleting = call.at == At::Cloud && call.path.contains("/actions/");
+    job == Job::Destroy && (deleted || deleting)
+}
+
+async fn refused(job: Job, call: Outside) {
+    let mut stage = Stage::set_up().await;
+    job.prepare(&mut stage).await;
+    let before = stage.inventory().await;
+    let id = job.start(&stage).await;
+    let refusal = Action::Status { code: 403, body: None, headers: Default::default() };
+    stage.fault((call.at, call.method, call.path), refusal, Some(1));
+    if call.step == "watch" {
+        stage.hold_runs().await;
+    }
+    stage.drive_here().await;
+    let row = stage.end_of(id).await;
+    let failure = row.failure.as_ref().expect("a failure");
+    assert!(!failure.message.is_empty() && !failure.fix.is_empty(), "{row:#?}");
+    if has_no_way_back(job, call) {
+        assert_eq!(row.state, OperationState::Stuck, "{row:#?}");
+        assert!(failure.fix.contains(&format!("`destroy` with environment `{}`", staging())));
+    } else {
+        assert_eq!(row.state, OperationState::Failed, "{row:#?}");
+        assert_eq!(stage.inventory().await, before, "{row:#?}");
+    }
+    stage.nothing_is_lost().await;
+    stage.github_knobs(json!({})).await;
+    let again = job.done(&stage).await;
+    job.check_good_end(&stage, again).await;
+    stage.tear_down().await;
+}
+
+impl Stage {
+    /// What the simulators list that an operation may make or take away. The config in the repo
+    /// and the keys of the runs belong to the environment, not to one deploy.
+    pub(crate) async fn inventory(&self) -> Value {
+        let repo = self.repo().await;
+        let runs = repo["runs"].as_array().expect("a list");
+        json!({
+            "cloud": self.counts().await,
+            "setup_branch": repo["refs"]["refs/heads/vmkit/setup"],
+            "open_pulls": pulls(&repo, "open"),
+            "open_runs": runs.iter().filter(|run| run["status"] != "completed").count(),
+            "serving": self.serving().await,
+            "env_file": self.env_file().await,
+            "vms": self.sql("select state from vm where state != 'deleted'"),
+            "environments": self.sql("select coalesce(vm, 'none') from environment where deleted_at is null"),
+        })
+    }
+
+    /// The env file on the VM, as it lies there.
+    async fn env_file(&self) -> Option<String> {
+        let state = self.cloud().await;
+        let root = state["machines"][0]["root"].as_str()?.to_owned();
+        let path = std::path::Path::new(&root).join("etc/vmkit/env/shop/staging.env");
+        std::fs::read_to_string(path).ok().filter(|_| self.has_release())
+    }
+
+    /// Before the first release no env file is used by anything.
+    fn has_release(&self) -> bool {
+        !self.sql("select id from deploy where state = 'live'").is_empty()
+    }
+
+    /// Keeps workflow runs from getting to Kamal.
+    pub(crate) async fn hold_runs(&self) {
+        self.github_knobs(json!({ "hold_step": "kamal deploy" })).await;
+    }
+}

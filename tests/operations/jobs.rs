@@ -1,0 +1,218 @@
+//! The operations as the tests use them: what has to be there before, how each starts, and what
+//! the simulators must list once it has ended well.
+
+use serde_json::{Value, json};
+use vmkit::domain::env_values::EnvClass;
+use vmkit::domain::environment::Settings;
+use vmkit::domain::ids::OperationId;
+use vmkit::domain::operation::OperationState;
+use vmkit::domain::secret::Secret;
+use vmkit::operations::deploy::{DeployRequest, Version};
+use vmkit::operations::environments::NewEnvironment;
+use vmkit::operations::setup_repo::SetupRequest;
+use vmkit::operations::{
+    Ask, OpError, Started, deploy, destroy, env, environments, plans, provision_vm, setup_repo,
+};
+use vmkit::store::Changes;
+
+use crate::stage::{Stage, staging};
+
+/// An operation of the main job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// The pull request.
+    Setup,
+    /// The VM.
+    Provision,
+    /// The first deploy: with the config's commit and a build.
+    Deploy,
+    /// What is live, with newer env values.
+    Current,
+    /// The version before.
+    Rollback,
+    /// All of it, for good.
+    Destroy,
+}
+
+impl Job {
+    /// Brings a fresh stage to where this operation can start. Nobody drives afterwards.
+    pub(crate) async fn prepare(self, stage: &mut Stage) {
+        let before: &[Self] = match self {
+            Self::Setup => return,
+            Self::Provision => &[Self::Setup],
+            Self::Deploy => &[Self::Setup, Self::Provision],
+            Self::Current | Self::Destroy => &[Self::Setup, Self::Provision, Self::Deploy],
+            Self::Rollback => &[Self::Setup, Self::Provision, Self::Deploy, Self::Deploy],
+        };
+        stage.drive_here().await;
+        for (at, job) in before.iter().enumerate() {
+            if at == 3 {
+                stage.push("Second version", None).await;
+            }
+            job.done(stage).await;
+            match job {
+                Self::Setup => {
+                    stage.merge_pulls().await;
+                    stage.create_environment().await;
+                }
+                Self::Provision => stage.set_env("GREETING", "first").await,
+                _ => {}
+            }
+        }
+        if self == Self::Current {
+            stage.set_env("GREETING", "second").await;
+        }
+        stage.kill().await;
+    }
+
+    /// Starts it and waits for its good end.
+    pub(crate) async fn done(self, stage: &Stage) -> OperationId {
+        let id = self.start(stage).await;
+        let row = stage.end_of(id).await;
+        assert_eq!(row.state, self.good_end(), "{row:#?}");
+        id
+    }
+
+    /// How it ends where nothing goes wrong.
+    pub(crate) fn good_end(self) -> OperationState {
+        match self {
+            Self::Setup => OperationState::NeedsMerge,
+            _ => OperationState::Succeeded,
+        }
+    }
+
+    pub(crate) async fn start(self, stage: &Stage) -> OperationId {
+        self.try_start(stage).await.expect("started")
+    }
+
+    pub(crate) async fn try_start(self, stage: &Stage) -> Result<OperationId, OpError> {
+        let (context, ask, path) = (stage.context(), Ask::by("test"), staging());
+        match self {
+            Self::Setup => setup_repo::start(context, setup_request(), ask).await,
+            Self::Provision => {
+                let plan = provision_vm::plan(context, &path).await?;
+                begun(provision_vm::start(context, &path, plan.id, ask).await)
+            }
+            Self::Deploy => deploy_of(stage, Version::Ref(None)).await,
+            Self::Current => deploy_of(stage, Version::Current).await,
+            Self::Rollback => deploy_of(stage, Version::Release(None)).await,
+            Self::Destroy => {
+                let plan = destroy::plan(context, &path, true).await?;
+                plans::approve(context, plan.id, "a person").await?;
+                begun(destroy::start(context, &path, plan.id, ask).await)
+            }
+        }
+    }
+
+    /// Looks at the simulators' own lists after a good end.
+    pub(crate) async fn check_good_end(self, stage: &Stage, id: OperationId) {
+        stage.nothing_is_lost().await;
+        let repo = stage.repo().await;
+        match self {
+            Self::Setup => {
+                assert_eq!(pulls(&repo, "open"), 1, "{repo:#}");
+                assert_eq!(stage.commits("vmkit/setup").await.len(), 2, "one commit on the first");
+            }
+            Self::Provision => assert_eq!(stage.counts().await, [1, 1, 1]),
+            Self::Deploy | Self::Current | Self::Rollback => {
+                let result = stage.row(id).await.result.expect("a result");
+                assert_eq!(runs_of(&repo, &result), 1, "{repo:#}");
+                let config = stage.commits("main").await.len();
+                let pushed = usize::from(self == Self::Rollback);
+                assert_eq!(config, 4 + pushed, "the first, the set-up, its merge, the config");
+                assert_eq!(stage.serving().await, vec![result["commit"].clone()]);
+            }
+            Self::Destroy => {
+                assert_eq!(stage.counts().await, [0, 0, 0]);
+                assert_eq!(repo["secrets"], json!([]));
+                assert_eq!(repo["variables"], json!({}));
+                assert_eq!(
+                    stage.sql("select id from environment where deleted_at is null"),
+                    Vec::<String>::new()
+                );
+            }
+        }
+    }
+}
+
+fn begun(started: Result<Started, OpError>) -> Result<OperationId, OpError> {
+    match started? {
+        Started::Operation(id) => Ok(id),
+        Started::NeedsApproval(plan) => panic!("{plan:?} waits for a person"),
+    }
+}
+
+fn setup_request() -> SetupRequest {
+    SetupRequest {
+        repo: "octo/shop".parse().expect("a repo"),
+        app: None,
+        root: ".".to_owned(),
+        environments: vec!["staging".parse().expect("a name")],
+        changes: Changes::Direct,
+    }
+}
+
+async fn deploy_of(stage: &Stage, version: Version) -> Result<OperationId, OpError> {
+    let request = DeployRequest { environment: staging(), version, expect_sha: None };
+    deploy::start(stage.context(), request, Ask::by("test")).await
+}
+
+/// How many pull requests are in a state.
+pub(crate) fn pulls(repo: &Value, state: &str) -> usize {
+    let pulls = repo["pulls"].as_array().expect("a list");
+    pulls.iter().filter(|pull| pull["state"] == state).count()
+}
+
+/// How many workflow runs there are of the deploy that `result` names.
+pub(crate) fn runs_of(repo: &Value, result: &Value) -> usize {
+    let runs = repo["runs"].as_array().expect("a list");
+    runs.iter().filter(|run| run["inputs"]["deploy_id"] == result["deploy"]).count()
+}
+
+impl Stage {
+    async fn create_environment(&self) {
+        let settings = Settings {
+            size: "cpx22".parse().expect("a size"),
+            region: "fsn1".parse().expect("a region"),
+            domain: Some("shop.example.com".parse().expect("a domain")),
+            port: 8080,
+            health_path: "/up".to_owned(),
+            protected: false,
+        };
+        let new = NewEnvironment { path: staging(), settings };
+        environments::create(self.context(), new).await.expect("created");
+    }
+
+    pub(crate) async fn set_env(&self, key: &str, value: &str) {
+        let change = env::Change {
+            key: key.parse().expect("a key"),
+            value: Some(Secret::new(value)),
+            class: EnvClass::Secret,
+        };
+        env::set(self.context(), &staging(), vec![change]).await.expect("set");
+    }
+
+    /// Pushes a version of the sample app to the default branch, as its developer.
+    pub(crate) async fn push(&self, text: &str, fault: Option<&str>) {
+        use base64::Engine;
+        use base64::prelude::BASE64_STANDARD;
+        let path = "/repos/octo/shop/contents/sample.toml";
+        let there = self.github("GET", path, None).await;
+        let content = BASE64_STANDARD.encode(vmkit_sandbox::sample::sample_toml(text, fault));
+        let body = json!({ "message": text, "content": content, "sha": there["sha"] });
+        self.github("PUT", path, Some(body)).await;
+    }
+
+    /// The versions of the app's containers that run, as the machine itself lists them.
+    pub(crate) async fn serving(&self) -> Vec<Value> {
+        let state = self.cloud().await;
+        let machines = state["machines"].as_array().expect("a list");
+        let all = machines.iter().flat_map(|one| one["containers"].as_array().expect("a list"));
+        let running = all.filter(|one| one["running"] == true && one["labels"]["role"] == "web");
+        let version = |one: &Value| {
+            let name = one["name"].as_str().expect("a name");
+            name.rsplit('-').next().expect("a version").into()
+        };
+        running.map(version).collect()
+    }
+}

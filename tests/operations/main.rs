@@ -1,0 +1,27 @@
+//! Operations on the sandbox: the real driver, a real file, real agents and real processes.
+
+mod calls;
+mod cases;
+mod crash_hiccups;
+mod crash_refused;
+mod crash_steps;
+mod crash_undo;
+mod driving;
+mod jobs;
+mod mended;
+mod order;
+mod stage;
+mod trouble;
+
+use jobs::Job;
+use stage::Stage;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_on_the_sandbox() {
+    let mut stage = Stage::set_up().await;
+    Job::Destroy.prepare(&mut stage).await;
+    stage.drive();
+    let id = Job::Destroy.done(&stage).await;
+    Job::Destroy.check_good_end(&stage, id).await;
+    stage.tear_down().await;
+}
