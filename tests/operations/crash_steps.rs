@@ -115,6 +115,9 @@ async fn dies(job: Job, moment: Moment) {
     let row = stage.end_of(id).await;
     assert_eq!(row.state, job.good_end(), "{row:#?} {:#?}", stage.steps(id).await);
     job.check_good_end(&stage, id).await;
+    let now = stage.finished_steps(id).await;
+    let again = finished.iter().find(|step| !now.contains(step));
+    assert_eq!(again, None, "a finished step began again: {now:?}");
     stage.none_again(job, &finished, seen);
     stage.tear_down().await;
 }
@@ -128,10 +131,13 @@ impl Stage {
         .await;
     }
 
-    /// The steps that the journal has as done.
-    pub(crate) async fn finished_steps(&self, id: OperationId) -> Vec<String> {
+    /// The steps that the journal has as done, and how often each began.
+    pub(crate) async fn finished_steps(&self, id: OperationId) -> Vec<(String, u32)> {
         let steps = self.steps(id).await.into_iter();
-        steps.filter(|step| step.state == StepState::Done).map(|step| step.name).collect()
+        steps
+            .filter(|step| step.state == StepState::Done)
+            .map(|step| (step.name, step.attempts))
+            .collect()
     }
 
     /// The numbers of the last requests so far.
@@ -141,13 +147,13 @@ impl Stage {
     }
 
     /// Fails where a step that was finished before `seen` changed anything after it.
-    pub(crate) fn none_again(&self, job: Job, finished: &[String], seen: [u64; 2]) {
+    pub(crate) fn none_again(&self, job: Job, finished: &[(String, u32)], seen: [u64; 2]) {
         for (at, seen) in [At::Cloud, At::GitHub].into_iter().zip(seen) {
             for one in self.faults(at).requests().iter().filter(|one| one.id > seen) {
                 let step = job.calls().iter().find(|call| {
                     call.at == at && call.changes() && call.matches(&one.method, &one.path)
                 });
-                let again = step.filter(|call| finished.iter().any(|done| done == call.step));
+                let again = step.filter(|call| finished.iter().any(|(done, _)| done == call.step));
                 assert!(again.is_none(), "{again:?} ran again: {} {}", one.method, one.path);
             }
         }
