@@ -1,6 +1,6 @@
 //! History: what was deployed, what is live, where one can go back to.
 
-use crate::domain::deploy::{Deploy, DeployState};
+use crate::domain::deploy::Deploy;
 use crate::domain::ids::DeployId;
 use crate::domain::names::EnvironmentPath;
 use crate::operations::OpError;
@@ -41,12 +41,4 @@ pub async fn history(
     };
     let rollback_to = releases.iter().find(differs).map(|deploy| deploy.id);
     Ok(History { live: live.map(|deploy| deploy.id), rollback_to, deploys })
-}
-
-/// Whether a deploy is over.
-pub fn is_over(deploy: &Deploy) -> bool {
-    match deploy.state {
-        DeployState::Running => false,
-        DeployState::Live | DeployState::Failed | DeployState::Cancelled => true,
-    }
 }

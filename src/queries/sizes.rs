@@ -2,7 +2,6 @@
 
 use crate::accounts::{Accounts, CLOUDS};
 use crate::clouds::Cloud;
-use crate::domain::money::Money;
 use crate::domain::names::RegionName;
 use crate::domain::size::{Arch, Size};
 use crate::operations::OpError;
@@ -45,9 +44,4 @@ pub fn suits(size: &Size) -> &'static str {
         9..=16 => "ML inference and several apps",
         _ => "memory-heavy work and local LLMs",
     }
-}
-
-/// The cheapest size of a list.
-pub fn cheapest(sizes: &[Size]) -> Option<(&Size, Money)> {
-    sizes.iter().min_by_key(|size| size.monthly.amount).map(|size| (size, size.monthly))
 }
