@@ -3,16 +3,16 @@
 //! Every resource that VMKit makes carries its installation as a label; what carries another label
 //! or none is shown, and never changed. A lost answer is never taken for "nothing happened".
 
+mod any;
 mod error;
 pub mod hetzner;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use url::Url;
-
+pub use any::AnyCloud;
 pub use error::{CloudError, FieldFault};
 pub use hetzner::Hetzner;
 
@@ -20,7 +20,7 @@ pub use crate::requests::{Pace, RequestError, Waits};
 
 use crate::domain::clock::Millis;
 use crate::domain::ids::{InstallationId, OperationId, VmId};
-use crate::domain::money::Currency;
+use crate::domain::money::{Currency, Money};
 use crate::domain::names::{RegionName, SizeName};
 use crate::domain::secret::Secret;
 use crate::domain::size::{Arch, Size};
@@ -62,6 +62,32 @@ pub struct AccountFacts {
     pub servers: u32,
     /// How many of them are not this installation's.
     pub foreign_servers: u32,
+    /// How many servers the account may have, where the cloud tells.
+    pub server_limit: Option<u32>,
+    /// What stands in the way of any order, in the cloud's words (an e-mail address that is not
+    /// verified, a locked account); none where nothing is known.
+    pub blocked: Option<String>,
+}
+
+/// What is billed beside servers, per month, net; none where the cloud does not offer it or does
+/// not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtraPrices {
+    /// An address of its own that no server uses.
+    pub address_unused: Option<Money>,
+    /// One GB of a snapshot.
+    pub snapshot_gb: Option<Money>,
+    /// One GB of a volume: more disk without another size.
+    pub volume_gb: Option<Money>,
+}
+
+/// What a change of size means at this cloud, for a plan to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResizeRules {
+    /// What happens to the price beyond the list, with its source; none where nothing does.
+    pub repricing: Option<&'static str>,
+    /// How long the server is down, as a rule, in seconds.
+    pub downtime_s: u32,
 }
 
 /// Where a server is in its life, as its cloud says.
@@ -90,14 +116,20 @@ pub struct CloudVm {
     pub name: String,
     /// Where it is in its life.
     pub state: CloudVmState,
-    /// Its public IPv4 address, once it has one.
+    /// Its public IPv4 address, once it has one: the one of its own that survives it, where it has
+    /// such a one.
     pub address: Option<IpAddr>,
+    /// The host's own address in its IPv6 network, where it has one.
+    pub ipv6: Option<Ipv6Addr>,
     /// Its size, in the cloud's word.
     pub size: String,
     /// Its region, in the cloud's word.
     pub region: String,
     /// Its architecture, where we know it.
     pub arch: Option<Arch>,
+    /// Its disk in GB, which no size with a smaller one can hold; none where the cloud does not
+    /// tell.
+    pub disk_gb: Option<u64>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Whether the cloud refuses to delete it until somebody lifts that.
@@ -122,7 +154,7 @@ pub struct VmOrder {
     pub size: SizeName,
     /// Its region.
     pub region: RegionName,
-    /// Its image, as [`Cloud::image`] names it.
+    /// Its image, as [`Cloud::image`] names it, or a snapshot's id.
     pub image: String,
     /// What it runs at its first boot; holds a single-use token.
     pub user_data: Secret,
@@ -130,11 +162,95 @@ pub struct VmOrder {
     pub ssh_keys: Vec<String>,
     /// Firewalls, as [`Cloud::ensure_firewall`] names them.
     pub firewalls: Vec<String>,
+    /// The address of its own, as [`Cloud::ensure_address`] names it; without one the cloud gives
+    /// one that goes with the server.
+    pub address: Option<String>,
     /// Its labels, from [`vm_labels`].
     pub labels: BTreeMap<String, String>,
 }
 
+/// How a server came to stand still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoppedVm {
+    /// The server, off.
+    pub vm: CloudVm,
+    /// Whether its power was cut because it did not shut down in time.
+    pub forced: bool,
+}
+
+/// What a server becomes when its disk is written anew.
+#[derive(Debug, Clone)]
+pub struct Rebuild {
+    /// Its image, as [`Cloud::image`] names it, or a snapshot's id.
+    pub image: String,
+    /// What it runs at its next boot, where the cloud takes it for a rebuild.
+    pub user_data: Option<Secret>,
+}
+
+/// A change of size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resize {
+    /// The new size: same architecture, a disk at least as large.
+    pub size: SizeName,
+    /// Whether the disk grows too, which forbids smaller sizes for good.
+    pub grow_disk: bool,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// A server's disk as it was, ours or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudSnapshot {
+    /// The cloud's own id, which an order takes as its image.
+    pub provider_id: String,
+    /// Its name.
+    pub name: String,
+    /// Its size in GB as billed, once the cloud knows it; rounded up.
+    pub size_gb: Option<u64>,
+    /// The smallest disk that it fits on, in GB.
+    pub min_disk_gb: u64,
+    /// The regions that it can be used in; none where every region can.
+    pub regions: Option<Vec<String>>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether the cloud refuses to delete it until somebody lifts that.
+    pub protected: bool,
+    /// When it was made.
+    pub created: Option<Millis>,
+}
+
+impl CloudSnapshot {
+    /// Whether this installation made it.
+    pub fn belongs_to(&self, installation: InstallationId) -> bool {
+        self.labels.get(LABEL_INSTALLATION).is_some_and(|id| *id == installation.bare())
+    }
+}
+
+/// A public IPv4 address that is billed by itself, ours or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudAddress {
+    /// The cloud's own id.
+    pub provider_id: String,
+    /// Its name, where the cloud names addresses.
+    pub name: Option<String>,
+    /// The address.
+    pub address: IpAddr,
+    /// The server that uses it, by the cloud's id.
+    pub vm: Option<String>,
+    /// Its region, in the cloud's word.
+    pub region: String,
+    /// Its labels; empty where the cloud labels no addresses.
+    pub labels: BTreeMap<String, String>,
+    /// Whether the cloud refuses to delete it until somebody lifts that.
+    pub protected: bool,
+}
+
 /// What VMKit needs of a cloud.
+///
+/// Whatever changes a thing takes the installation and refuses one that is not its own
+/// ([`CloudError::Foreign`]); the one exception is [`Cloud::adopt_vm`]. Each call may be repeated
+/// and then means the same: it looks first, and after a lost answer it looks again. Each waits
+/// until the cloud has finished, within a bound.
 pub trait Cloud: Send + Sync {
     /// What the account is, and whether the token works and may write. Changes nothing.
     fn check(
@@ -213,115 +329,125 @@ pub trait Cloud: Send + Sync {
         id: &str,
         installation: InstallationId,
     ) -> impl Future<Output = Result<(), CloudError>> + Send;
-}
 
-/// A cloud that was picked at run time.
-#[derive(Debug, Clone)]
-pub enum AnyCloud {
-    /// Hetzner Cloud.
-    Hetzner(Hetzner),
-}
+    /// What is billed beside servers, at today's prices.
+    fn extra_prices(&self) -> impl Future<Output = Result<ExtraPrices, CloudError>> + Send;
 
-impl AnyCloud {
-    /// The clouds that [`Self::connect`] knows.
-    pub const PROVIDERS: [&'static str; 1] = ["hetzner"];
+    /// What a change of size means here.
+    fn resize_rules(&self) -> ResizeRules;
 
-    /// A client for `provider` (`hetzner`); talks to nobody yet.
-    pub fn connect(
-        provider: &str,
-        base_url: &Url,
-        token: Secret,
-        pace: Pace,
-    ) -> Result<Self, CloudError> {
-        match provider {
-            "hetzner" => Ok(Self::Hetzner(Hetzner::new(base_url, token, pace)?)),
-            _ => Err(CloudError::UnknownProvider { provider: crate::requests::clean(provider) }),
-        }
-    }
+    /// Powers the server on unless it runs, and waits until it runs and has an address.
+    fn start_vm(
+        &self,
+        id: &str,
+        installation: InstallationId,
+        limit: Duration,
+    ) -> impl Future<Output = Result<CloudVm, CloudError>> + Send;
 
-    /// Its name in the store: `hetzner`.
-    pub fn provider(&self) -> &'static str {
-        match self {
-            Self::Hetzner(_) => "hetzner",
-        }
-    }
-}
+    /// Asks the server to shut down, waits for at most `grace`, then cuts its power; answers when
+    /// it is off. Off already is fine. It is billed all the same.
+    fn stop_vm(
+        &self,
+        id: &str,
+        installation: InstallationId,
+        grace: Duration,
+    ) -> impl Future<Output = Result<StoppedVm, CloudError>> + Send;
 
-macro_rules! each_cloud {
-    ($self:ident, $cloud:ident => $call:expr) => {
-        match $self {
-            AnyCloud::Hetzner($cloud) => $call.await,
-        }
-    };
-}
+    /// Cuts the power and gives it back, for a server that answers nobody.
+    fn cycle_vm(
+        &self,
+        id: &str,
+        installation: InstallationId,
+        limit: Duration,
+    ) -> impl Future<Output = Result<CloudVm, CloudError>> + Send;
 
-impl Cloud for AnyCloud {
-    async fn check(&self, installation: InstallationId) -> Result<AccountFacts, CloudError> {
-        each_cloud!(self, cloud => cloud.check(installation))
-    }
+    /// Gives the server another name.
+    fn rename_vm(
+        &self,
+        id: &str,
+        installation: InstallationId,
+        name: &str,
+    ) -> impl Future<Output = Result<CloudVm, CloudError>> + Send;
 
-    async fn sizes(&self) -> Result<Vec<Size>, CloudError> {
-        each_cloud!(self, cloud => cloud.sizes())
-    }
+    /// Makes a server ours by adding `labels` (from [`vm_labels`]) to the ones that it has. Refuses
+    /// one that another installation labelled.
+    fn adopt_vm(
+        &self,
+        id: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> impl Future<Output = Result<CloudVm, CloudError>> + Send;
 
-    async fn image(&self, arch: Arch) -> Result<String, CloudError> {
-        each_cloud!(self, cloud => cloud.image(arch))
-    }
+    /// Writes the server's disk anew: all on it is lost. Its id, name and address stay.
+    fn rebuild_vm(
+        &self,
+        id: &str,
+        installation: InstallationId,
+        rebuild: &Rebuild,
+    ) -> impl Future<Output = Result<CloudVm, CloudError>> + Send;
 
-    async fn ensure_ssh_key(
+    /// Changes the size of a server that is off; a size that it has already is fine. It may run or
+    /// be off afterwards, and also after an error: call [`Cloud::start_vm`] in either case.
+    fn resize_vm(
+        &self,
+        id: &str,
+        installation: InstallationId,
+        resize: &Resize,
+    ) -> impl Future<Output = Result<CloudVm, CloudError>> + Send;
+
+    /// Keeps the server's disk as it is now, or finds the snapshot of that name that this
+    /// installation made before. Consistent only of a server that is off.
+    fn snapshot_vm(
+        &self,
+        id: &str,
+        installation: InstallationId,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> impl Future<Output = Result<CloudSnapshot, CloudError>> + Send;
+
+    /// Every snapshot of the account.
+    fn list_snapshots(&self)
+    -> impl Future<Output = Result<Vec<CloudSnapshot>, CloudError>> + Send;
+
+    /// Deletes the snapshot if it is ours; absent is fine, protected is an error.
+    fn delete_snapshot(
+        &self,
+        id: &str,
+        installation: InstallationId,
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
+
+    /// An IPv4 address of our own in `region` that survives any server: the one of that name, made
+    /// if absent. A cloud that has no names for them makes one only for a server: none there
+    /// while `vm` is none, else the one that `vm` has or gets.
+    fn ensure_address(
         &self,
         name: &str,
-        public_key: &str,
-        installation: InstallationId,
-    ) -> Result<String, CloudError> {
-        each_cloud!(self, cloud => cloud.ensure_ssh_key(name, public_key, installation))
-    }
+        region: &RegionName,
+        vm: Option<&str>,
+        labels: &BTreeMap<String, String>,
+    ) -> impl Future<Output = Result<Option<CloudAddress>, CloudError>> + Send;
 
-    async fn delete_ssh_key(
+    /// Every such address of the account.
+    fn list_addresses(&self) -> impl Future<Output = Result<Vec<CloudAddress>, CloudError>> + Send;
+
+    /// Gives the address to the server `vm`, which some clouds want to be off for it.
+    fn assign_address(
         &self,
-        name: &str,
+        id: &str,
+        vm: &str,
         installation: InstallationId,
-    ) -> Result<(), CloudError> {
-        each_cloud!(self, cloud => cloud.delete_ssh_key(name, installation))
-    }
+    ) -> impl Future<Output = Result<CloudAddress, CloudError>> + Send;
 
-    async fn ensure_firewall(
+    /// Takes the address from its server; it stays ours and is billed.
+    fn release_address(
         &self,
-        name: &str,
+        id: &str,
         installation: InstallationId,
-    ) -> Result<String, CloudError> {
-        each_cloud!(self, cloud => cloud.ensure_firewall(name, installation))
-    }
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
-    async fn delete_firewall(
+    /// Deletes the address if it is ours and no server uses it; absent is fine.
+    fn delete_address(
         &self,
-        name: &str,
+        id: &str,
         installation: InstallationId,
-    ) -> Result<(), CloudError> {
-        each_cloud!(self, cloud => cloud.delete_firewall(name, installation))
-    }
-
-    async fn find_vm(&self, name: &str) -> Result<Option<CloudVm>, CloudError> {
-        each_cloud!(self, cloud => cloud.find_vm(name))
-    }
-
-    async fn get_vm(&self, id: &str) -> Result<Option<CloudVm>, CloudError> {
-        each_cloud!(self, cloud => cloud.get_vm(id))
-    }
-
-    async fn list_vms(&self) -> Result<Vec<CloudVm>, CloudError> {
-        each_cloud!(self, cloud => cloud.list_vms())
-    }
-
-    async fn create_vm(&self, order: &VmOrder) -> Result<CloudVm, CloudError> {
-        each_cloud!(self, cloud => cloud.create_vm(order))
-    }
-
-    async fn wait_running(&self, id: &str, limit: Duration) -> Result<CloudVm, CloudError> {
-        each_cloud!(self, cloud => cloud.wait_running(id, limit))
-    }
-
-    async fn delete_vm(&self, id: &str, installation: InstallationId) -> Result<(), CloudError> {
-        each_cloud!(self, cloud => cloud.delete_vm(id, installation))
-    }
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
 }

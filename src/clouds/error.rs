@@ -27,6 +27,14 @@ pub enum CloudError {
         /// What was given.
         provider: String,
     },
+    /// The cloud does not have such a thing.
+    #[error("{provider} does not offer {what}")]
+    NotOffered {
+        /// The cloud.
+        provider: &'static str,
+        /// What was asked for.
+        what: String,
+    },
     /// It is not there.
     #[error("{what} does not exist at {provider}")]
     NotFound {
@@ -201,6 +209,7 @@ impl CloudError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::UnknownProvider { .. } => "unknown_provider",
+            Self::NotOffered { .. } => "not_offered",
             Self::NotFound { .. } => "not_found",
             Self::Conflict { .. } => "conflict",
             Self::NameTaken { .. } => "name_taken",
@@ -234,6 +243,7 @@ impl CloudError {
             | Self::Transient { .. }
             | Self::Timeout { .. } => true,
             Self::UnknownProvider { .. }
+            | Self::NotOffered { .. }
             | Self::NotFound { .. }
             | Self::NameTaken { .. }
             | Self::Foreign { .. }
@@ -292,6 +302,7 @@ mod tests {
         let late = RequestError::TimedOut { api: provider, after_ms: 1 };
         let errors = [
             CloudError::UnknownProvider { provider: "x".to_owned() },
+            CloudError::NotOffered { provider, what: "reserved addresses".to_owned() },
             CloudError::NotFound { provider, what: what.clone() },
             CloudError::Conflict { provider, what: what.clone() },
             CloudError::NameTaken { provider, what: what.clone() },
@@ -327,6 +338,7 @@ mod tests {
             rows,
             [
                 ("unknown_provider", false),
+                ("not_offered", false),
                 ("not_found", false),
                 ("conflict", true),
                 ("name_taken", false),

@@ -302,6 +302,7 @@ impl ProvisionVm {
             user_data: self.user_data().await?,
             ssh_keys: strings(run.output("ssh_key")),
             firewalls: strings(run.output("firewall")),
+            address: None,
             labels: vm_labels(self.context.settings.installation, params.vm, Some(self.operation)),
         };
         let server = match cloud.create_vm(&order).await {

@@ -32,6 +32,7 @@ pub(crate) fn order(installation: InstallationId, vm: VmId) -> VmOrder {
         user_data: Secret::new("#cloud-config\n# user-data-for-tests\n"),
         ssh_keys: vec!["7".to_owned()],
         firewalls: vec!["8".to_owned()],
+        address: None,
         labels: vm_labels(installation, vm, None),
     }
 }

@@ -26,6 +26,8 @@ impl Hetzner {
             can_write: self.can_write().await,
             servers: u32::try_from(servers.len()).unwrap_or(u32::MAX),
             foreign_servers: u32::try_from(foreign).unwrap_or(u32::MAX),
+            server_limit: None,
+            blocked: None,
         })
     }
 

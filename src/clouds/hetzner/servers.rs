@@ -258,6 +258,8 @@ fn vm(server: wire::Server) -> CloudVm {
             _ => CloudVmState::Other(server.status),
         },
         address: server.public_net.ipv4.and_then(|v4| v4.ip?.parse().ok()),
+        ipv6: None,
+        disk_gb: None,
         arch: arch(&server.server_type.architecture),
         size: server.server_type.name,
         region: server.location.map(|location| location.name).unwrap_or_default(),
