@@ -1,9 +1,11 @@
 //! What can be made to go wrong in front of a simulator, and the record of what was asked of it.
 
 mod admin;
+mod keep;
 mod layer;
 
 pub use admin::StateOf;
+pub use keep::{Kept, VARIABLE as RECORD_VARIABLE};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -20,7 +22,8 @@ use crate::clock;
 const REQUESTS_MAX: usize = 20_000;
 
 /// Whose error shapes and rate-limit headers are played.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Style {
     /// `{"error": {"code", "message", "details"}}`, `RateLimit-*`.
     Hetzner,
@@ -92,6 +95,8 @@ pub struct Exchange {
     pub path: String,
     /// Without the question mark; empty where none.
     pub query: String,
+    /// The client, as its `User-Agent` names it; empty where it names none.
+    pub client: String,
     /// JSON where it is JSON, else text; null where empty.
     pub body: Value,
     /// The fault that was played, such as `drop_after`.
@@ -121,6 +126,7 @@ pub struct Faults(Arc<Inner>);
 
 struct Inner {
     style: Style,
+    keeper: keep::Keeper,
     state: Mutex<State>,
 }
 
@@ -140,7 +146,8 @@ struct Active {
 impl Faults {
     /// No faults yet.
     pub fn new(style: Style) -> Self {
-        Self(Arc::new(Inner { style, state: Mutex::default() }))
+        let keeper = keep::Keeper::from_environment();
+        Self(Arc::new(Inner { style, keeper, state: Mutex::default() }))
     }
 
     /// Adds a rule; the first that matches a request is played. Fails on a bad regex.
@@ -225,6 +232,14 @@ impl Faults {
         if let Some(exchange) = state.requests.iter_mut().rev().find(|one| one.id == id) {
             exchange.status = Some(status);
             exchange.answer = answer;
+        }
+    }
+
+    /// Keeps what there is of an exchange, now that it has ended.
+    fn keep(&self, id: u64) {
+        let found = self.state().requests.iter().rev().find(|one| one.id == id).cloned();
+        if let Some(exchange) = found {
+            self.0.keeper.keep(self.0.style, &exchange);
         }
     }
 

@@ -101,7 +101,8 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// Where environment variables may be read. The sample app is an app: it is told its port so.
-const ENVIRONMENT: &[&str] = &["src/config", "agent/src/cli", "sandbox/src/sample_app"];
+const ENVIRONMENT: &[&str] =
+    &["src/config", "agent/src/cli", "sandbox/src/sample_app", "sandbox/src/faults/keep"];
 
 /// Where a secret may be taken out of its wrapping: to seal it, to send it, to render the one file
 /// that carries it. Unit tests may look too.

@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request};
 use serde_json::{Value, json};
 
 use super::{Action, Exchange, Faults, Style};
@@ -35,7 +35,11 @@ async fn pass(State(faults): State<Faults>, request: Request, next: Next) -> Res
     let id = faults.record(exchange(&parts, &body, action.as_ref()));
     // A task of its own: what a server has received takes its course, whether or not the client
     // waits for the answer.
-    let playing = tokio::spawn(play(faults, id, action, parts, body, next));
+    let playing = tokio::spawn(async move {
+        let response = play(faults.clone(), id, action, parts, body, next).await;
+        faults.keep(id);
+        response
+    });
     playing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
@@ -153,11 +157,17 @@ fn exchange(parts: &request::Parts, body: &Bytes, action: Option<&Action>) -> Ex
         method: Method::to_string(&parts.method),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
+        client: client(&parts.headers),
         body: readable(body),
         fault: action.map(kind),
         status: None,
         answer: Value::Null,
     }
+}
+
+fn client(headers: &HeaderMap) -> String {
+    let named = headers.get(http::header::USER_AGENT).and_then(|name| name.to_str().ok());
+    named.unwrap_or_default().to_owned()
 }
 
 fn kind(action: &Action) -> String {
