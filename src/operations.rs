@@ -7,6 +7,7 @@
 //! list is another version.
 
 pub mod agents;
+pub mod cancel;
 pub mod connect;
 pub mod deploy;
 pub mod destroy;
@@ -75,6 +76,8 @@ pub struct Pace {
     /// How long the agent of a VM may take to link again after we were away, or it was: longer
     /// than its own longest pause between two attempts.
     pub relink: Duration,
+    /// How long GitHub may take to stop a run before it is told to force it.
+    pub force: Duration,
 }
 
 impl Default for Pace {
@@ -84,6 +87,7 @@ impl Default for Pace {
             longest: Duration::from_secs(30),
             attempts: 6,
             relink: Duration::from_secs(45),
+            force: Duration::from_secs(20),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The order is the one in which clients see them. The second word is the weakest role that may
 //! call the tool, the third says what it touches, as far as keys are concerned.
 
+mod cancel;
 mod create_environment;
 mod deploy;
 mod destroy;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Entry> {
         tool(Server::deploy_router(), Deploy, Environment),
         tool(Server::rollback_router(), Deploy, Environment),
         Entry { secrets: &["set"], ..tool(Server::set_env_router(), Deploy, Environment) },
+        tool(Server::cancel_router(), Deploy, Operation),
         tool(Server::destroy_router(), Admin, Environment),
     ]
 }

@@ -123,8 +123,17 @@ impl GitHub {
 
     /// Asks GitHub to stop a run; false where there was nothing to stop any more.
     pub async fn cancel_run(&self, repo: &RepoName, id: u64) -> Result<bool, GitHubError> {
-        let call =
-            in_repo(Call::post(""), repo, "actions/runs").at(id).under("cancel").repeatable();
+        self.stop_run(repo, id, "cancel").await
+    }
+
+    /// Tells GitHub to stop a run that does not honour [`Self::cancel_run`]: its last steps do not
+    /// run then. False where there was nothing to stop any more.
+    pub async fn force_cancel_run(&self, repo: &RepoName, id: u64) -> Result<bool, GitHubError> {
+        self.stop_run(repo, id, "force-cancel").await
+    }
+
+    async fn stop_run(&self, repo: &RepoName, id: u64, how: &str) -> Result<bool, GitHubError> {
+        let call = in_repo(Call::post(""), repo, "actions/runs").at(id).under(how).repeatable();
         match self.ask(&call, &format!("run {id} of `{repo}`")).await {
             Ok(_) => Ok(true),
             Err(GitHubError::Conflict { .. }) => Ok(false),

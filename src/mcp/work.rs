@@ -216,6 +216,34 @@ impl Server {
         ended(&view)
     }
 
+    /// Waits for an operation that was asked to stop, and says what came of it: stopped is what was
+    /// wanted here.
+    pub(crate) async fn follow_cancel(
+        &self,
+        call: &mut Call,
+        id: OperationId,
+        wait_seconds: Option<u32>,
+    ) -> Result<Answer<Work>, ToolError> {
+        let view = self.watch(call, id, wait_seconds.unwrap_or(WAIT_SECONDS)).await?;
+        let kind = &view.row.kind;
+        match view.row.state {
+            OperationState::Cancelled => {
+                let facts = facts(&view);
+                let text = format!(
+                    "{kind} {id} is cancelled, and what it had done is undone{}",
+                    result_text(&facts.result)
+                );
+                Ok(Answer::deed(Word::Done, text, facts))
+            }
+            OperationState::Succeeded => {
+                let message = format!("{kind} {id} ended well before it could be stopped");
+                Err(ToolError::new("already_ended", message)
+                    .fix(format!("call `get_operation` with operation `{id}` for its result")))
+            }
+            _ => ended(&view),
+        }
+    }
+
     /// Waits until an operation is over, the time is, or nobody listens any more.
     pub(crate) async fn watch(
         &self,
@@ -261,16 +289,20 @@ pub(crate) fn approve_command(plan: PlanId) -> String {
     format!("vmkit approve {plan}")
 }
 
-/// What came of an operation, so far.
-fn ended(view: &OperationView) -> Result<Answer<Work>, ToolError> {
+fn facts(view: &OperationView) -> Work {
     let row = &view.row;
-    let facts = Work {
+    Work {
         operation: Some(row.id.to_string()),
         message: Some(line(&row.progress.message, 300)),
         safe_to_close: Some(true),
         result: row.result.as_ref().and_then(Value::as_object).cloned().unwrap_or_default(),
         ..Work::default()
-    };
+    }
+}
+
+/// What came of an operation, so far.
+fn ended(view: &OperationView) -> Result<Answer<Work>, ToolError> {
+    let (row, facts) = (&view.row, facts(view));
     match row.state {
         OperationState::Succeeded => {
             let text = format!("{} {}{}", row.kind, row.id, result_text(&facts.result));

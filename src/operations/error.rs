@@ -98,6 +98,8 @@ pub enum OpError {
     Interrupted { tool: &'static str, minutes: i64 },
     #[error("operation {operation} was written by another version: {detail}")]
     UnknownSteps { operation: OperationId, detail: String },
+    #[error("operation {operation} has ended: {state}")]
+    Ended { operation: OperationId, state: &'static str },
     #[error("operation `{operation}` does not exist")]
     UnknownOperation { operation: String },
     #[error(transparent)]
@@ -163,6 +165,7 @@ impl OpError {
             Self::Cancelled => "cancelled",
             Self::Interrupted { .. } => "interrupted",
             Self::UnknownSteps { .. } => "unknown_steps",
+            Self::Ended { .. } => "already_ended",
             Self::UnknownOperation { .. } => "unknown_operation",
             Self::Account(error) => error.code(),
             Self::Cloud(error) => error.code(),
@@ -227,6 +230,7 @@ impl OpError {
             Self::Cancelled => "start it again when you want it".into(),
             Self::Interrupted { tool, .. } => format!("look at what is there with `get_status`, then call `{tool}` again"),
             Self::UnknownSteps { .. } => "go on with the version of VMKit that wrote it".into(),
+            Self::Ended { operation, .. } => format!("call `get_operation` with operation `{operation}` for its result"),
             Self::UnknownOperation { .. } => "call `get_overview` for running operations".into(),
             Self::Account(AccountError::NotConnected { provider, .. }) => format!("ask the person to run `vmkit connect {provider}` in a terminal"),
             Self::Account(_) | Self::Vault(_) => "run `vmkit doctor`".into(),

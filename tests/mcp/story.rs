@@ -197,6 +197,44 @@ async fn a_vm_is_ordered_by_a_plan_and_destroyed_by_a_person() {
     }
 }
 
+/// Every server that was ordered goes again, and the answer says so.
+#[tokio::test]
+async fn a_provision_under_way_is_cancelled() {
+    let stage = Stage::new().await;
+    let [_, modern] = eras();
+    let client = stage.client(modern, Person::default()).await;
+    let setup = call(&client, "setup_repo", json!({"repo": "octo/shop"})).await;
+    stage.merge(says(&setup, "NEEDS_MERGE")["result"]["pull"].as_u64().expect("a number")).await;
+    let made = json!({"environment": "shop/staging", "size": "cx23", "region": "fsn1"});
+    says(&call(&client, "create_environment", made).await, "DONE");
+    let knobs = format!("{}/_sandbox/knobs", stage.sandbox.hetzner_admin_url());
+    let silent = reqwest::Client::new().post(&knobs).json(&json!({"agents_start": false}));
+    assert!(silent.send().await.expect("an answer").status().is_success());
+    let plan = call(&client, "provision_vm", json!({"environment": "shop/staging"})).await;
+    let plan_id = says(&plan, "NOT_EXECUTED")["plan_id"].clone();
+    let order = json!({"environment": "shop/staging", "plan_id": plan_id, "wait_seconds": 0});
+    let running = call(&client, "provision_vm", order).await;
+    let operation = says(&running, "RUNNING")["operation"].clone();
+
+    let only = call(&client, "cancel", json!({"operation": operation, "dry_run": true})).await;
+    says(&only, "NOT_EXECUTED");
+    let done = call(&client, "cancel", json!({"operation": operation})).await;
+    says(&done, "DONE");
+    assert!(
+        text(&done).contains("is cancelled, and what it had done is undone"),
+        "{}",
+        text(&done)
+    );
+    assert_eq!(stage.servers().await, 0);
+    let again = error(&call(&client, "cancel", json!({"operation": operation})).await);
+    assert_eq!(again.code, "already_ended");
+    let unknown = json!({"operation": "op_01jc0000000000000000000000"});
+    assert_eq!(error(&call(&client, "cancel", unknown).await).code, "unknown_operation");
+    client.cancel().await.expect("ended");
+    until("the worker ends", || stage.rig.workers().is_empty()).await;
+    stage.sandbox.stop().await;
+}
+
 #[tokio::test]
 async fn the_work_goes_on_when_the_client_vanishes() {
     let stage = Stage::new().await;

@@ -5,16 +5,23 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use vmkit::domain::clock::{Clock, Millis};
 use vmkit::domain::operation::OperationState;
 use vmkit::operations::OpError;
+use vmkit::operations::cancel::cancel;
 use vmkit_sandbox::faults::Action;
 use vmkit_sandbox::hetzner::{Knobs, Offer};
 
 use crate::crash_undo::die_at;
 use crate::jobs::Job;
 use crate::stage::{At, Stage, staging};
+
+/// How many workflow runs stand there.
+fn runs_in(repo: &Value, status: &str) -> usize {
+    let runs = repo["runs"].as_array().expect("a list");
+    runs.iter().filter(|run| run["status"] == status).count()
+}
 
 async fn ready_for(job: Job) -> Stage {
     let mut stage = Stage::set_up().await;
@@ -74,6 +81,35 @@ async fn an_agent_that_never_links_undoes_the_order() {
         (OperationState::Failed, "agent_silent")
     );
     assert_eq!(stage.counts().await, [0, 0, 0]);
+    stage.nothing_is_lost().await;
+    stage.tear_down().await;
+}
+
+/// GitHub's cancel is a request too; one that a run does not honour is forced after a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_goes_on_after_its_cancel_is_forced() {
+    let mut stage = ready_for(Job::Deploy).await;
+    let before = stage.inventory().await;
+    let id = Job::Deploy.start(&stage).await;
+    stage.github_knobs(json!({ "hold_step": "kamal deploy", "ignores_cancel": true })).await;
+    let soon = Duration::from_millis(50);
+    stage.drive_here_with(Clock::wall(), |context| context.pace.force = soon).await;
+    stage
+        .until("the run is held", async || {
+            let repo = stage.repo().await;
+            (runs_in(&repo, "in_progress") == 1).then_some(())
+        })
+        .await;
+    cancel(stage.context(), id).await.expect("asked");
+    let row = stage.end_of(id).await;
+    assert_eq!(row.state, OperationState::Cancelled, "{row:#?}");
+    let asked = stage.faults(At::GitHub).requests();
+    assert!(asked.iter().any(|request| request.path.ends_with("/force-cancel")));
+    assert_eq!(runs_in(&stage.repo().await, "in_progress"), 0);
+    let again = cancel(stage.context(), id).await.expect_err("it has ended");
+    assert_eq!(again.code(), "already_ended", "{again}");
+    stage.github_knobs(json!({})).await;
+    assert_eq!(stage.inventory().await, before);
     stage.nothing_is_lost().await;
     stage.tear_down().await;
 }

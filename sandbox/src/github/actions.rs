@@ -37,7 +37,7 @@ pub(super) fn routes() -> Router<GitHub> {
         .route("/repos/{owner}/{repo}/actions/runs", get(runs))
         .route(RUN, get(run))
         .route(&format!("{RUN}/cancel"), post(cancel))
-        .route(&format!("{RUN}/force-cancel"), post(cancel))
+        .route(&format!("{RUN}/force-cancel"), post(force_cancel))
         .route(&format!("{RUN}/jobs"), get(jobs))
         .route("/repos/{owner}/{repo}/actions/jobs/{job}", get(job))
         .route("/repos/{owner}/{repo}/actions/jobs/{job}/logs", get(job_logs))
@@ -255,15 +255,27 @@ async fn run(State(hub): State<GitHub>, Path((owner, name, id)): Numbered) -> An
 }
 
 async fn cancel(State(hub): State<GitHub>, Path((owner, name, id)): Numbered) -> Answer {
-    let repo = hub.with_repo(&owner, &name, |repo, _| {
+    let repo = running(&hub, &owner, &name, id)?;
+    if !hub.state().knobs.ignores_cancel {
+        hub.cancel_run(repo, id);
+    }
+    Ok(json_answer(StatusCode::ACCEPTED, &json!({})))
+}
+
+async fn force_cancel(State(hub): State<GitHub>, Path((owner, name, id)): Numbered) -> Answer {
+    hub.cancel_run(running(&hub, &owner, &name, id)?, id);
+    Ok(json_answer(StatusCode::ACCEPTED, &json!({})))
+}
+
+/// The repo's id, where the run is not over.
+fn running(hub: &GitHub, owner: &str, name: &str, id: u64) -> Result<u64, Refusal> {
+    hub.with_repo(owner, name, |repo, _| {
         let run = run_of(repo, id)?;
         match run.conclusion {
             Some(_) => Err(Refusal::conflict("Cannot cancel a workflow run that is completed.")),
             None => Ok(repo.id),
         }
-    });
-    hub.cancel_run(repo?, id);
-    Ok(json_answer(StatusCode::ACCEPTED, &json!({})))
+    })
 }
 
 async fn jobs(

@@ -42,6 +42,8 @@ pub(super) struct Knobs {
     pub(super) hold_step: Option<String>,
     /// Workflow files are not known to Actions yet.
     pub(super) workflows_not_indexed: bool,
+    /// A run goes on until its cancellation is forced.
+    pub(super) ignores_cancel: bool,
 }
 
 /// One repo.

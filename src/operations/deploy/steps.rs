@@ -12,6 +12,7 @@ use vmkit_agent_protocol::calls::{Call, EnvFile};
 use super::{Params, STEPS, prove};
 use crate::diagnosis::{self, Evidence};
 use crate::domain::deploy::{DeployAction, DeployState};
+use crate::domain::names::CommitSha;
 use crate::domain::operation::OperationState;
 use crate::fleet::LogQuery;
 use crate::github::{Conclusion, GitHub, JobFacts, PullState, RunFacts, RunStatus};
@@ -298,6 +299,17 @@ impl DeployApp {
         lines.into_iter().map(|line| line.text + "\n").collect()
     }
 
+    /// The version that really runs after a deploy that was stopped, by the agent's word; none
+    /// where it cannot be asked, or the proof says it.
+    async fn serving(&self, state: OperationState) -> Option<CommitSha> {
+        match state {
+            OperationState::Cancelled | OperationState::Failed => {
+                prove::serving(&self.context, &self.params).await
+            }
+            _ => None,
+        }
+    }
+
     fn failed(&self, code: &str, cause: &str, fix: &str) -> OpError {
         OpError::DeployFailed {
             commit: self.params.commit.short().to_owned(),
@@ -320,7 +332,13 @@ impl DeployApp {
             return Ok(());
         }
         github.cancel_run(&row.app.repo, found.id).await?;
+        let asked = tokio::time::Instant::now();
+        let mut forced = false;
         for _ in 0..STOP_LOOKS {
+            if !forced && asked.elapsed() >= self.context.pace.force {
+                github.force_cancel_run(&row.app.repo, found.id).await?;
+                forced = true;
+            }
             if github.run(&row.app.repo, found.id).await?.status == RunStatus::Completed {
                 return Ok(());
             }
@@ -433,6 +451,7 @@ impl Operation for DeployApp {
                 "deploy": self.params.deploy,
                 "commit": self.params.commit,
                 "env_revision": self.params.env_revision,
+                "serving": self.serving(state).await,
                 "url": proof["url"],
                 "roles": proof["roles"],
                 "run_url": run["url"],
