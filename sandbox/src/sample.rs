@@ -41,7 +41,7 @@ pub fn files() -> Files {
     ])
 }
 
-/// A `sample.toml` with this text, and with a fault (`crash` or `unhealthy`) for a broken version.
+/// A `sample.toml` with this text, and with a fault (`crash`, `unhealthy` or `fragile`) for a broken version.
 pub fn sample_toml(text: &str, fault: Option<&str>) -> String {
     let fault = fault.map(|fault| format!("fault = \"{fault}\"\n")).unwrap_or_default();
     let text = text.replace(['"', '\\', '\n'], " ");

@@ -35,6 +35,8 @@ enum Fault {
     Crash,
     /// Its health path answers 500.
     Unhealthy,
+    /// It is healthy at first, and ends at the first request for its front page.
+    Fragile,
 }
 
 impl Default for Sample {
@@ -135,6 +137,10 @@ fn answer(mut stream: TcpStream, sample: &Sample, environment: &Environment) {
     let body = if method == "HEAD" { "" } else { body.as_str() };
     // A client that has gone is logged all the same.
     drop(stream.write_all(format!("{head}{body}").as_bytes()));
+    if path == "/" && sample.fault == Some(Fault::Fragile) {
+        say(&mut std::io::stderr(), "out of connections");
+        std::process::exit(1);
+    }
     let code = status.split(' ').next().unwrap_or_default();
     let took = if environment.verbose {
         format!(" {} us", start.elapsed().as_micros())
@@ -164,7 +170,7 @@ fn respond(path: &str, sample: &Sample, environment: &Environment) -> (&'static 
     if path == sample.health_path {
         return match sample.fault {
             Some(Fault::Unhealthy) => ("500 Internal Server Error", "no database\n".to_owned()),
-            Some(Fault::Crash) | None => ("200 OK", "ok\n".to_owned()),
+            Some(Fault::Crash | Fault::Fragile) | None => ("200 OK", "ok\n".to_owned()),
         };
     }
     if path != "/" {

@@ -1,6 +1,7 @@
 //! `deploy` and `rollback`: a version of the app, live and proven.
 
 mod prove;
+mod restore;
 mod steps;
 
 pub use prove::{containers, proxy_ports};
@@ -63,6 +64,9 @@ struct Params {
     rollback: bool,
     /// The revision that is live when the deploy begins, to which a failed one goes back.
     env_before: Option<u32>,
+    /// The commit that is live then.
+    #[serde(default)]
+    commit_before: Option<CommitSha>,
 }
 
 /// What was found out about a request before it became an operation.
@@ -116,6 +120,7 @@ pub async fn start(
         env_revision: resolved.env_revision,
         rollback: resolved.rollback_of.is_some(),
         env_before: live.first().map(|live| live.env_revision),
+        commit_before: live.first().map(|live| live.commit.clone()),
     };
     let arguments = json!({
         "environment": environment.path, "action": params.action, "commit": params.commit,

@@ -203,6 +203,16 @@ impl Stage {
         self.github("PUT", path, Some(body)).await;
     }
 
+    /// Visits the app's front page, at the VM's address.
+    pub(crate) async fn visit(&self) {
+        let state = self.cloud().await;
+        let machine = &state["machines"][0];
+        let address = machine["address"].as_str().expect("an address");
+        let url = format!("http://{address}:{}/", machine["proxy_port"]);
+        let page = self.http.get(url).header("host", "shop.example.com");
+        page.send().await.expect("an answer");
+    }
+
     /// The versions of the app's containers that run, as the machine itself lists them.
     pub(crate) async fn serving(&self) -> Vec<Value> {
         let state = self.cloud().await;

@@ -156,3 +156,31 @@ async fn a_deploy_to_a_vm_that_is_off_fails() {
     stage.nothing_is_lost().await;
     stage.tear_down().await;
 }
+
+/// A version that got healthy, went live and died then left its dead containers in place of what
+/// had served.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_live_and_died_makes_room_for_what_served_before() {
+    let mut stage = Stage::set_up().await;
+    Job::Current.prepare(&mut stage).await;
+    let live = stage.serving().await;
+    stage.push("Fragile version", Some("fragile")).await;
+    let id = Job::Deploy.start(&stage).await;
+    let steady = Duration::from_secs(60);
+    stage.drive_here_with(Clock::wall(), |context| context.settings.steady = steady).await;
+    stage
+        .until("it is watched", async || {
+            let row = stage.row(id).await;
+            row.progress.message.starts_with("watching every role").then_some(())
+        })
+        .await;
+    assert_ne!(stage.serving().await, live, "the fragile version is live");
+    stage.visit().await;
+    let row = stage.end_of(id).await;
+    assert_eq!(row.state, OperationState::Failed, "{row:#?}");
+    assert_eq!(row.failure.expect("a failure").code, "not_live");
+    assert_eq!(row.result.expect("a result")["serving"], live[0]);
+    assert_eq!(stage.serving().await, live);
+    stage.nothing_is_lost().await;
+    stage.tear_down().await;
+}

@@ -34,7 +34,7 @@ pub(crate) struct Stage {
     pairs: Vec<(String, String)>,
     face: Context,
     driving: Option<Driving>,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     home: TempDir,
 }
 

@@ -28,11 +28,11 @@ const CONFIG_BRANCH: &str = "vmkit/config";
 /// How long an agent may take to write an env file.
 const AGENT_WAIT: Duration = Duration::from_secs(20);
 /// How long a run may take before we stop waiting for it.
-const RUN_WAIT: Duration = Duration::from_secs(60 * 60);
+pub(super) const RUN_WAIT: Duration = Duration::from_secs(60 * 60);
 /// How often a run that is being cancelled is looked at.
 const STOP_LOOKS: u32 = 240;
 /// The first and the longest pause between two looks at a run.
-const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+pub(super) const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
 pub(super) struct DeployApp {
     pub(super) params: Params,
@@ -40,11 +40,11 @@ pub(super) struct DeployApp {
 }
 
 impl DeployApp {
-    async fn app(&self) -> Result<AppRow, OpError> {
+    pub(super) async fn app(&self) -> Result<AppRow, OpError> {
         app(&self.context.store, &self.params.path.app).await
     }
 
-    async fn github(&self) -> Result<GitHub, OpError> {
+    pub(super) async fn github(&self) -> Result<GitHub, OpError> {
         Ok(self.context.accounts.github().await?)
     }
 
@@ -124,7 +124,7 @@ impl DeployApp {
         Ok(Value::Null)
     }
 
-    async fn write_env(&self, revision: u32) -> Result<Value, OpError> {
+    pub(super) async fn write_env(&self, revision: u32) -> Result<Value, OpError> {
         let path = &self.params.path;
         let environment = environment(&self.context.store, path).await?;
         let content = env::file(&self.context, environment.id, revision).await?;
@@ -142,38 +142,52 @@ impl DeployApp {
     /// Starts the run, unless the answer to an earlier start was lost: its name carries our id.
     async fn dispatch(&self, run: &Run<'_>) -> Result<Value, OpError> {
         let (row, github) = (self.app().await?, self.github().await?);
-        let name = &row.app.repo;
         let nonce = self.params.deploy.to_string();
         let mut found = None;
         if run.again {
             found = self.look_for_run(&github, &row, &nonce, 3).await?;
         }
-        if found.is_none() {
-            let action = match self.params.action {
-                DeployAction::Deploy => "deploy",
-                DeployAction::Redeploy => "redeploy",
-            };
-            let inputs = BTreeMap::from([
-                ("environment".to_owned(), self.params.path.name.to_string()),
-                ("action".to_owned(), action.to_owned()),
-                ("sha".to_owned(), self.params.commit.to_string()),
-                ("deploy_id".to_owned(), nonce.clone()),
-            ]);
-            let branch = &row.app.default_branch;
-            found = match github.dispatch(name, WORKFLOW_FILE, branch, &inputs).await? {
-                Some(id) => Some(github.run(name, id).await?),
-                None => self.look_for_run(&github, &row, &nonce, 20).await?,
-            };
-        }
-        let Some(started) = found else {
-            return Err(OpError::RunLost { repo: name.to_string(), deploy: self.params.deploy });
+        let started = match found {
+            Some(found) => found,
+            None => {
+                let Params { action, commit, .. } = &self.params;
+                self.start_run(&github, &row, &nonce, *action, commit).await?
+            }
         };
         let url = started.html_url.clone();
         self.context.store.set_deploy_run(self.params.deploy, started.id, url).await?;
         Ok(json!({ "run": started.id, "url": started.html_url }))
     }
 
-    async fn look_for_run(
+    /// Dispatches the workflow; the run carries `nonce` in its name.
+    pub(super) async fn start_run(
+        &self,
+        github: &GitHub,
+        row: &AppRow,
+        nonce: &str,
+        action: DeployAction,
+        commit: &CommitSha,
+    ) -> Result<RunFacts, OpError> {
+        let action = match action {
+            DeployAction::Deploy => "deploy",
+            DeployAction::Redeploy => "redeploy",
+        };
+        let inputs = BTreeMap::from([
+            ("environment".to_owned(), self.params.path.name.to_string()),
+            ("action".to_owned(), action.to_owned()),
+            ("sha".to_owned(), commit.to_string()),
+            ("deploy_id".to_owned(), nonce.to_owned()),
+        ]);
+        let (name, branch) = (&row.app.repo, &row.app.default_branch);
+        let found = match github.dispatch(name, WORKFLOW_FILE, branch, &inputs).await? {
+            Some(id) => Some(github.run(name, id).await?),
+            None => self.look_for_run(github, row, nonce, 20).await?,
+        };
+        let (repo, deploy) = (name.to_string(), self.params.deploy);
+        found.ok_or(OpError::RunLost { repo, deploy })
+    }
+
+    pub(super) async fn look_for_run(
         &self,
         github: &GitHub,
         row: &AppRow,
@@ -310,7 +324,7 @@ impl DeployApp {
         }
     }
 
-    fn failed(&self, code: &str, cause: &str, fix: &str) -> OpError {
+    pub(super) fn failed(&self, code: &str, cause: &str, fix: &str) -> OpError {
         OpError::DeployFailed {
             commit: self.params.commit.short().to_owned(),
             code: code.to_owned(),
@@ -412,6 +426,7 @@ impl Operation for DeployApp {
                         Changes::Pr => drop_stale_branch(&self.github().await?, &row).await,
                     }
                 }
+                ("prove", Some(_)) => self.bring_back(run).await,
                 ("dispatch", _) => self.stop_run(run).await,
                 ("write_env", Some(revision)) => match self.write_env(revision).await {
                     // It was away all the time, so there is nothing to take back.
@@ -470,6 +485,7 @@ impl Operation for DeployApp {
                 "cancel the workflow run whose title has {deploy} in the repo of `{}`",
                 path.app
             ),
+            "prove" => format!("call `rollback` with environment `{path}`"),
             _ => format!("call `deploy` with environment `{path}`: it writes the env file anew"),
         }
     }
