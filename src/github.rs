@@ -3,6 +3,7 @@
 //! A thin client over the shared executor; nothing of GitHub's JSON leaves this folder.
 
 mod commits;
+mod compare;
 mod error;
 mod facts;
 mod pulls;
@@ -19,8 +20,9 @@ pub use crate::requests::{Pace, RequestError, Waits};
 pub use commits::FileChange;
 pub use error::GitHubError;
 pub use facts::{
-    CommitFacts, Conclusion, EntryKind, JobFacts, PullFacts, PullState, RepoFacts, RepoPermissions,
-    RunFacts, RunStatus, StepFacts, Tree, TreeEntry, UserFacts,
+    ChangedFile, CommitFacts, CommitLine, Comparison, Conclusion, EntryKind, JobFacts, PullFacts,
+    PullState, RepoFacts, RepoPermissions, RunFacts, RunStatus, StepFacts, Tree, TreeEntry,
+    UserFacts,
 };
 
 use crate::domain::names::RepoName;

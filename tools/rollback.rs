@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::domain::ids::DeployId;
 use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Work, ask};
-use crate::operations::deploy::{DeployRequest, Version, start};
+use crate::operations::deploy::{DeployRequest, ReleaseEnv, Version, start};
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
@@ -15,12 +15,21 @@ struct Input {
     environment: String,
     /// A deploy id from list_deploys; the last good release otherwise.
     to: Option<String>,
+    /// `release` (default): the env values as of then; `newest`: those of now.
+    env: Option<Env>,
     /// Only say where it would go.
     dry_run: Option<bool>,
     #[schemars(range(min = 0, max = 50))]
     wait_seconds: Option<u32>,
     idempotency_key: Option<String>,
     reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Env {
+    Release,
+    Newest,
 }
 
 #[tool_router(router = rollback_router, vis = "pub(crate)")]
@@ -42,8 +51,12 @@ impl Server {
             ToolError::new("bad_id", format!("in the field `to`: {error}"))
                 .fix("`list_deploys` names the deploys")
         })?;
+        let env = match input.env {
+            Some(Env::Newest) => ReleaseEnv::Newest,
+            Some(Env::Release) | None => ReleaseEnv::AsOfThen,
+        };
         let request =
-            DeployRequest { environment, version: Version::Release(to), expect_sha: None };
+            DeployRequest { environment, version: Version::Release { to, env }, expect_sha: None };
         if input.dry_run == Some(true) {
             return self.preview(&request).await;
         }

@@ -3,6 +3,7 @@
 
 mod actions;
 mod answer;
+mod compare;
 mod contents;
 mod door;
 pub mod git;
@@ -105,6 +106,7 @@ impl GitHub {
         Router::new()
             .merge(settings::routes())
             .merge(contents::routes())
+            .merge(compare::routes())
             .merge(git_data::routes())
             .merge(pulls::routes())
             .merge(actions::routes())

@@ -252,3 +252,34 @@ pub struct StepFacts {
     /// How it ended, once it has.
     pub conclusion: Option<Conclusion>,
 }
+
+/// What one commit has and another has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// How many commits the later one has that the earlier one has not.
+    pub ahead: u64,
+    /// How many the earlier one has that the later one has not.
+    pub behind: u64,
+    /// Those of `ahead`, oldest first, as many as GitHub gives.
+    pub commits: Vec<CommitLine>,
+    /// The files that differ, as many as GitHub gives.
+    pub files: Vec<ChangedFile>,
+}
+
+/// A commit in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitLine {
+    /// The commit.
+    pub sha: CommitSha,
+    /// The first line of its message, cleaned.
+    pub subject: String,
+}
+
+/// A file that differs between two commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedFile {
+    /// Its path from the top of the repo, cleaned.
+    pub path: String,
+    /// In GitHub's word: `added`, `modified`, `removed`, `renamed`, ...
+    pub status: String,
+}

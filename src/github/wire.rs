@@ -214,3 +214,22 @@ pub(super) struct PublicKey {
     /// Base64 of 32 bytes.
     pub(super) key: String,
 }
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Comparison {
+    #[serde(default)]
+    pub(super) ahead_by: u64,
+    #[serde(default)]
+    pub(super) behind_by: u64,
+    #[serde(default)]
+    pub(super) commits: Vec<Commit>,
+    #[serde(default)]
+    pub(super) files: Vec<ComparedFile>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ComparedFile {
+    pub(super) filename: String,
+    #[serde(default)]
+    pub(super) status: String,
+}

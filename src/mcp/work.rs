@@ -153,14 +153,18 @@ impl Server {
 
     /// What a deploy or a rollback would do.
     pub(crate) async fn preview(&self, request: &DeployRequest) -> Result<Answer<Work>, ToolError> {
-        let Preview { commit, subject, action, env_revision } =
+        let Preview { commit, subject, action, env_revision, env_keys } =
             preview(self.context(), request).await?;
         let how = match action {
             DeployAction::Deploy => "built and deployed",
             DeployAction::Redeploy => "deployed without a build",
         };
+        let keys = match env_keys.as_slice() {
+            [] => String::new(),
+            keys => format!("; env keys that differ from what is live: {}", keys.join(", ")),
+        };
         let text = format!(
-            "{} `{}` would be {how} to {} with env revision {env_revision}",
+            "{} `{}` would be {how} to {} with env revision {env_revision}{keys}",
             commit.short(),
             line(&subject, 80),
             request.environment

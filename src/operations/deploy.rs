@@ -10,16 +10,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::environments::{app, environment};
-use super::{Ask, Context, OpError, Operation, Step, params, queue, repo};
+use super::{Ask, Context, OpError, Operation, Step, env, params, queue, repo};
+use crate::domain::clock::Millis;
 use crate::domain::deploy::{Deploy, DeployAction, DeployState};
 use crate::domain::environment::{Environment, VmState};
-use crate::domain::ids::{DeployId, OperationId, VmId};
+use crate::domain::ids::{DeployId, EnvironmentId, OperationId, VmId};
 use crate::domain::names::{CommitSha, EnvironmentPath};
 use crate::pipeline::WORKFLOW_PATH;
 use crate::store::{AppRow, Lock, LockMode, NewOperation, OperationRow};
 
 pub(super) const KIND: &str = "deploy";
 pub(super) const VERSION: u32 = 1;
+/// For so long after a rollback the next one has to say where to, in milliseconds.
+const FRESH_MS: i64 = 60 * 60 * 1000;
 
 const STEPS: [Step; 6] = [
     Step { name: "commit_config", says: "comparing the Kamal config in the repo" },
@@ -37,8 +40,22 @@ pub enum Version {
     Ref(Option<String>),
     /// The commit that is live, without a build, with the newest env values.
     Current,
-    /// An earlier release with its env values as of then; the last good one where none is named.
-    Release(Option<DeployId>),
+    /// An earlier release, without a build.
+    Release {
+        /// Which; the last good one where none is named.
+        to: Option<DeployId>,
+        /// With which env values.
+        env: ReleaseEnv,
+    },
+}
+
+/// The env values that a rollback takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReleaseEnv {
+    /// Those of the release.
+    AsOfThen,
+    /// The newest ones.
+    Newest,
 }
 
 /// What to deploy where.
@@ -167,6 +184,8 @@ pub struct Preview {
     pub action: DeployAction,
     /// The revision of the env values that it would take.
     pub env_revision: u32,
+    /// The keys whose values would change, from what is live.
+    pub env_keys: Vec<String>,
 }
 
 /// Finds out what a deploy would deploy. Changes nothing.
@@ -179,7 +198,21 @@ pub async fn preview(context: &Context, request: &DeployRequest) -> Result<Previ
     ready_vm(context, &environment).await?;
     let resolved = resolve(context, request, &row, &environment).await?;
     let Resolved { action, commit, subject, env_revision, .. } = resolved;
-    Ok(Preview { commit, subject, action, env_revision })
+    let live = context.store.releases(environment.id, 1).await?;
+    let before = live.first().map_or(0, |live| live.env_revision);
+    let env_keys = env_keys(context, environment.id, before, env_revision).await?;
+    Ok(Preview { commit, subject, action, env_revision, env_keys })
+}
+
+/// The keys whose values differ between two revisions: `GREETING changed`.
+async fn env_keys(
+    context: &Context,
+    environment: EnvironmentId,
+    from: u32,
+    to: u32,
+) -> Result<Vec<String>, OpError> {
+    let keys = env::difference(&context.store, environment, from, to).await?;
+    Ok(keys.into_iter().map(|(key, differs)| format!("{key} {}", differs.as_str())).collect())
 }
 
 async fn resolve(
@@ -191,7 +224,7 @@ async fn resolve(
     let resolved = match &request.version {
         Version::Ref(git_ref) => build(context, row, environment, git_ref.as_deref()).await?,
         Version::Current => current(context, environment).await?,
-        Version::Release(to) => release(context, environment, *to).await?,
+        Version::Release { to, env } => release(context, environment, *to, *env).await?,
     };
     expect(request, &resolved)?;
     Ok(resolved)
@@ -268,6 +301,7 @@ async fn release(
     context: &Context,
     environment: &Environment,
     to: Option<DeployId>,
+    env: ReleaseEnv,
 ) -> Result<Resolved, OpError> {
     let path = environment.path.to_string();
     let releases = context.store.releases(environment.id, 50).await?;
@@ -276,6 +310,11 @@ async fn release(
         Some(id) => releases.iter().find(|deploy| deploy.id == id).ok_or_else(|| {
             OpError::UnknownRelease { release: id.to_string(), environment: path.clone() }
         })?,
+        // Twice the same words an hour apart would go back two releases, or forth again.
+        None if live.rollback_of.is_some() && is_fresh(live, context.clock.now()) => {
+            let at = live.created_at.rfc3339();
+            return Err(OpError::RolledBackAlready { environment: path, at });
+        }
         None => releases
             .iter()
             .find(|past| past.commit != live.commit || past.env_revision != live.env_revision)
@@ -285,9 +324,17 @@ async fn release(
         action: DeployAction::Redeploy,
         commit: target.commit.clone(),
         subject: target.subject.clone(),
-        env_revision: target.env_revision,
+        env_revision: match env {
+            ReleaseEnv::AsOfThen => target.env_revision,
+            ReleaseEnv::Newest => environment.env_revision,
+        },
         rollback_of: Some(target.id),
     })
+}
+
+/// Whether a deploy is so young that a rollback without a target may be a repeat of it.
+fn is_fresh(deploy: &Deploy, now: Millis) -> bool {
+    now.since_ms(deploy.created_at) < FRESH_MS
 }
 
 fn expect(request: &DeployRequest, resolved: &Resolved) -> Result<(), OpError> {
@@ -299,7 +346,7 @@ fn expect(request: &DeployRequest, resolved: &Resolved) -> Result<(), OpError> {
     let given = match &request.version {
         Version::Ref(Some(git_ref)) => git_ref.clone(),
         Version::Ref(None) => "the default branch".to_owned(),
-        Version::Current | Version::Release(_) => "the release".to_owned(),
+        Version::Current | Version::Release { .. } => "the release".to_owned(),
     };
     Err(OpError::OtherCommit {
         given,

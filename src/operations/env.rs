@@ -195,3 +195,50 @@ pub(super) async fn file(
     }
     Ok(env_values::render(&values)?)
 }
+
+/// How a key differs between two revisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Differs {
+    /// It is set in the later one only.
+    Added,
+    /// It has another value or class.
+    Changed,
+    /// It is set in the earlier one only.
+    Removed,
+}
+
+impl Differs {
+    /// `added`, `changed` or `removed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// The keys whose values differ between two revisions of an environment, by name. The same value
+/// set twice is no difference.
+pub async fn difference(
+    store: &Store,
+    environment: EnvironmentId,
+    from: u32,
+    to: u32,
+) -> Result<Vec<(EnvKey, Differs)>, OpError> {
+    let before = store.env_at(environment, from).await?;
+    let after = store.env_at(environment, to).await?;
+    let same = |a: &EnvRow, b: &EnvRow| a.mark == b.mark && a.class == b.class;
+    let mut keys = Vec::new();
+    for new in &after {
+        match before.iter().find(|old| old.key == new.key) {
+            None => keys.push((new.key.clone(), Differs::Added)),
+            Some(old) if !same(old, new) => keys.push((new.key.clone(), Differs::Changed)),
+            Some(_) => {}
+        }
+    }
+    let gone = before.iter().filter(|old| !after.iter().any(|new| new.key == old.key));
+    keys.extend(gone.map(|old| (old.key.clone(), Differs::Removed)));
+    keys.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(keys)
+}

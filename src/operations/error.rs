@@ -72,6 +72,8 @@ pub enum OpError {
     NoRelease { environment: String },
     #[error("environment `{environment}` has no earlier release to go back to")]
     NothingToRollBack { environment: String },
+    #[error("environment `{environment}` was rolled back at {at}, less than an hour ago")]
+    RolledBackAlready { environment: String, at: String },
     #[error("release `{release}` is not one of `{environment}`")]
     UnknownRelease { release: String, environment: String },
     #[error("the deploy of {commit} failed: {cause}")]
@@ -152,6 +154,7 @@ impl OpError {
             Self::OtherCommit { .. } => "other_commit",
             Self::NoRelease { .. } => "no_release",
             Self::NothingToRollBack { .. } => "nothing_to_roll_back",
+            Self::RolledBackAlready { .. } => "rolled_back_already",
             Self::UnknownRelease { .. } => "unknown_release",
             Self::DeployFailed { code, .. } => code,
             Self::NotLive { .. } => "not_live",
@@ -218,6 +221,7 @@ impl OpError {
             Self::OtherCommit { .. } => "push your commit first, or leave out `expect_sha`".into(),
             Self::NoRelease { environment } => format!("call `deploy` with environment `{environment}` and a `ref`"),
             Self::NothingToRollBack { environment } | Self::UnknownRelease { environment, .. } => format!("call `list_deploys` with environment `{environment}`"),
+            Self::RolledBackAlready { environment, .. } => format!("name the release with `to`; `list_deploys` with environment `{environment}` has them"),
             Self::DeployFailed { fix, .. } => fix.clone(),
             Self::NotLive { .. } => "call `get_logs` for the app's own output".into(),
             Self::BadValue(_) => "mend the value and set it again".into(),

@@ -3,7 +3,7 @@
 use crate::domain::environment::Environment;
 use crate::domain::names::{EnvKey, EnvironmentPath};
 use crate::operations::OpError;
-use crate::operations::env::shown;
+use crate::operations::env::{difference, shown};
 use crate::operations::environments::environment;
 use crate::store::{EnvRow, Store};
 use crate::vault::Vault;
@@ -71,15 +71,8 @@ pub(super) async fn pending_keys(
     store: &Store,
     environment: &Environment,
 ) -> Result<Vec<EnvKey>, OpError> {
-    let (now, then, _) = both(store, environment).await?;
-    let has = |rows: &[EnvRow], row: &EnvRow| {
-        rows.iter().any(|other| other.key == row.key && other.revision == row.revision)
-    };
-    let mut keys: Vec<EnvKey> =
-        now.iter().filter(|row| !has(&then, row)).map(|row| row.key.clone()).collect();
-    let gone = then.iter().filter(|row| !now.iter().any(|other| other.key == row.key));
-    keys.extend(gone.map(|row| row.key.clone()));
-    keys.sort();
-    keys.dedup();
-    Ok(keys)
+    let live = store.releases(environment.id, 1).await?.into_iter().next();
+    let applied = live.map_or(0, |live| live.env_revision);
+    let keys = difference(store, environment.id, applied, environment.env_revision).await?;
+    Ok(keys.into_iter().map(|(key, _)| key).collect())
 }

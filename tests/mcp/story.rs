@@ -21,7 +21,7 @@ use crate::rig::{Rig, eras, error, text, until};
 
 /// A person at a client, who types this when asked; a client without one cannot ask.
 #[derive(Clone, Default)]
-struct Person {
+pub(crate) struct Person {
     types: Option<&'static str>,
     asked: Arc<Mutex<Vec<String>>>,
     heard: Arc<Mutex<Vec<f64>>>,
@@ -55,16 +55,16 @@ impl ClientHandler for Person {
     }
 }
 
-type Client = RunningService<RoleClient, Person>;
+pub(crate) type Client = RunningService<RoleClient, Person>;
 
-struct Stage {
-    rig: Rig,
-    sandbox: Sandbox,
+pub(crate) struct Stage {
+    pub(crate) rig: Rig,
+    pub(crate) sandbox: Sandbox,
     settings: Vec<(&'static str, String)>,
 }
 
 impl Stage {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let exe = PathBuf::from(env!("CARGO_BIN_EXE_vmkit"));
         let sandbox = Sandbox::start(Options { exe, ..Options::default() }).await;
         let sandbox = sandbox.expect("a sandbox");
@@ -85,7 +85,7 @@ impl Stage {
         Self { rig: Rig::new(), sandbox, settings }
     }
 
-    async fn client(&self, era: ClientLifecycleMode, person: Person) -> Client {
+    pub(crate) async fn client(&self, era: ClientLifecycleMode, person: Person) -> Client {
         let mut command = self.rig.command(&["mcp"]);
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.stdin(std::process::Stdio::piped());
@@ -93,7 +93,7 @@ impl Stage {
         person.serve_with_lifecycle(child.expect("a child"), era).await.expect("a session")
     }
 
-    fn setting(&self, name: &str) -> &str {
+    pub(crate) fn setting(&self, name: &str) -> &str {
         let found = self.settings.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| value.as_str()).expect("a setting")
     }
@@ -106,7 +106,7 @@ impl Stage {
     }
 
     /// Merges a pull request, as the owner of the repo would.
-    async fn merge(&self, number: u64) {
+    pub(crate) async fn merge(&self, number: u64) {
         let url =
             format!("{}/repos/octo/shop/pulls/{number}/merge", self.setting("VMKIT_GITHUB_URL"));
         let request = reqwest::Client::new().put(url).json(&json!({}));
@@ -116,19 +116,19 @@ impl Stage {
     }
 }
 
-async fn call(client: &Client, tool: &'static str, arguments: Value) -> CallToolResult {
+pub(crate) async fn call(client: &Client, tool: &'static str, arguments: Value) -> CallToolResult {
     let Value::Object(arguments) = arguments else { panic!("an object") };
     let request = CallToolRequestParams::new(tool).with_arguments(arguments);
     client.call_tool(request).await.expect("an answer")
 }
 
-fn data(result: &CallToolResult) -> &Value {
+pub(crate) fn data(result: &CallToolResult) -> &Value {
     result.structured_content.as_ref().unwrap_or_else(|| panic!("no data: {result:?}"))
 }
 
 /// An answer with its word in text and in data.
 #[track_caller]
-fn says<'a>(result: &'a CallToolResult, word: &str) -> &'a Value {
+pub(crate) fn says<'a>(result: &'a CallToolResult, word: &str) -> &'a Value {
     assert!(text(result).starts_with(&format!("{word} ")), "{}", text(result));
     assert_eq!(data(result)["status"], word);
     data(result)

@@ -7,7 +7,7 @@ use vmkit::domain::environment::Settings;
 use vmkit::domain::ids::OperationId;
 use vmkit::domain::operation::OperationState;
 use vmkit::domain::secret::Secret;
-use vmkit::operations::deploy::{DeployRequest, Version};
+use vmkit::operations::deploy::{DeployRequest, ReleaseEnv, Version};
 use vmkit::operations::environments::NewEnvironment;
 use vmkit::operations::setup_repo::SetupRequest;
 use vmkit::operations::{
@@ -95,7 +95,9 @@ impl Job {
             }
             Self::Deploy => deploy_of(stage, Version::Ref(None)).await,
             Self::Current => deploy_of(stage, Version::Current).await,
-            Self::Rollback => deploy_of(stage, Version::Release(None)).await,
+            Self::Rollback => {
+                deploy_of(stage, Version::Release { to: None, env: ReleaseEnv::AsOfThen }).await
+            }
             Self::Destroy => {
                 let plan = destroy::plan(context, &path, true).await?;
                 plans::approve(context, plan.id, "a person").await?;

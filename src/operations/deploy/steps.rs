@@ -324,6 +324,13 @@ impl DeployApp {
         }
     }
 
+    /// The keys whose values are others than before this deploy.
+    async fn env_keys(&self) -> Result<Vec<String>, OpError> {
+        let environment = environment(&self.context.store, &self.params.path).await?;
+        let before = self.params.env_before.unwrap_or_default();
+        super::env_keys(&self.context, environment.id, before, self.params.env_revision).await
+    }
+
     pub(super) fn failed(&self, code: &str, cause: &str, fix: &str) -> OpError {
         OpError::DeployFailed {
             commit: self.params.commit.short().to_owned(),
@@ -466,6 +473,7 @@ impl Operation for DeployApp {
                 "deploy": self.params.deploy,
                 "commit": self.params.commit,
                 "env_revision": self.params.env_revision,
+                "env_keys": self.env_keys().await?,
                 "serving": self.serving(state).await,
                 "url": proof["url"],
                 "roles": proof["roles"],

@@ -1,0 +1,102 @@
+//! Releases through a real client: what changed between two, and the way back with its env values.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rmcp::service::ClientLifecycleMode;
+use serde_json::{Value, json};
+
+use crate::rig::{eras, error, text, until};
+use crate::story::{Client, Person, Stage, call, data, says};
+
+impl Stage {
+    /// Calls the simulated GitHub as the repo's developer.
+    async fn developer(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
+        let url = format!("{}{path}", self.setting("VMKIT_GITHUB_URL"));
+        let mut request = reqwest::Client::new().request(method, url);
+        request = request.bearer_auth(self.setting("VMKIT_GITHUB_TOKEN"));
+        request = request.header("user-agent", "test");
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.expect("an answer").json().await.expect("JSON")
+    }
+
+    async fn push(&self, text: &str) {
+        let path = "/repos/octo/shop/contents/sample.toml";
+        let there = self.developer(reqwest::Method::GET, path, None).await;
+        let content = BASE64_STANDARD.encode(vmkit_sandbox::sample::sample_toml(text, None));
+        let body = json!({ "message": text, "content": content, "sha": there["sha"] });
+        self.developer(reqwest::Method::PUT, path, Some(body)).await;
+    }
+
+    /// An environment with a VM, set up by `client`.
+    async fn with_a_vm(&self, client: &Client) {
+        let setup = json!({"repo": "octo/shop", "changes": "direct"});
+        let setup = call(client, "setup_repo", setup).await;
+        self.merge(says(&setup, "NEEDS_MERGE")["result"]["pull"].as_u64().expect("a pull")).await;
+        let made = json!({"environment": "shop/staging", "size": "cx23", "region": "fsn1"});
+        says(&call(client, "create_environment", made).await, "DONE");
+        let plan = call(client, "provision_vm", json!({"environment": "shop/staging"})).await;
+        let plan_id = says(&plan, "NOT_EXECUTED")["plan_id"].clone();
+        let order = json!({"environment": "shop/staging", "plan_id": plan_id});
+        says(&call(client, "provision_vm", order).await, "DONE");
+    }
+}
+
+async fn set(client: &Client, value: &str) {
+    let set = json!({"environment": "shop/staging", "set": {"GREETING": value}});
+    says(&call(client, "set_env", set).await, "DONE");
+}
+
+async fn deploy(client: &Client) -> Value {
+    let done = call(client, "deploy", json!({"environment": "shop/staging"})).await;
+    says(&done, "DONE")["result"]["deploy"].clone()
+}
+
+#[tokio::test]
+async fn what_changed_between_two_and_the_way_back() {
+    let stage = Stage::new().await;
+    let [_, modern]: [ClientLifecycleMode; 2] = eras();
+    let client = stage.client(modern, Person::default()).await;
+    stage.with_a_vm(&client).await;
+    set(&client, "good morning").await;
+    let first = deploy(&client).await;
+    stage.push("Second version").await;
+    set(&client, "good evening").await;
+    let second = deploy(&client).await;
+
+    let place = json!({"environment": "shop/staging", "compare": [first, second]});
+    let found = call(&client, "list_deploys", place).await;
+    let subject = data(&found)["commits"][0].as_str().expect("a commit");
+    assert!(subject.ends_with(" Second version"), "{subject}");
+    // The first deploy itself committed its config after the commit that it built.
+    let files = json!([
+        "modified .github/workflows/vmkit-deploy.yml",
+        "added config/deploy.staging.yml",
+        "modified sample.toml"
+    ]);
+    assert_eq!(data(&found)["files"], files, "what decides comes first");
+    assert_eq!(data(&found)["env_keys"], json!(["GREETING changed"]));
+    assert!(text(&found).contains("2 commits further"), "{}", text(&found));
+    let turned = json!({"environment": "shop/staging", "compare": [second, first]});
+    let turned = call(&client, "list_deploys", turned).await;
+    assert!(text(&turned).contains("2 commits back"), "{}", text(&turned));
+    let half = json!({"environment": "shop/staging", "compare": [first, "dep_no"]});
+    assert_eq!(error(&call(&client, "list_deploys", half).await).code, "bad_id");
+
+    let only = json!({"environment": "shop/staging", "dry_run": true});
+    let only = call(&client, "rollback", only).await;
+    says(&only, "NOT_EXECUTED");
+    assert!(text(&only).contains("GREETING changed"), "{}", text(&only));
+    let back = call(&client, "rollback", json!({"environment": "shop/staging"})).await;
+    assert_eq!(says(&back, "DONE")["result"]["env_keys"], json!(["GREETING changed"]));
+    let again = call(&client, "rollback", json!({"environment": "shop/staging"})).await;
+    assert_eq!(error(&again).code, "rolled_back_already", "{}", text(&again));
+    let newest = json!({"environment": "shop/staging", "to": first, "env": "newest"});
+    let newest = call(&client, "rollback", newest).await;
+    assert_eq!(says(&newest, "DONE")["result"]["env_revision"], 2);
+
+    client.cancel().await.expect("ended");
+    until("the worker ends", || stage.rig.workers().is_empty()).await;
+    stage.sandbox.stop().await;
+}
