@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use url::Url;
 
 use crate::clouds::{AnyCloud, CloudError};
+use crate::dns::{AnyDns, Cloudflare, DnsError};
 use crate::domain::ids::SecretId;
 use crate::domain::secret::Secret;
 use crate::github::{GitHub, GitHubError, Pace};
@@ -15,8 +16,10 @@ use crate::vault::{Purpose, Vault, VaultError};
 
 /// The provider that credentials for repos belong to.
 pub const GITHUB: &str = "github";
+/// The provider that has nothing but zones for us.
+pub const CLOUDFLARE: &str = "cloudflare";
 /// The clouds that VMs can be ordered from.
-pub const CLOUDS: [&str; 1] = ["hetzner"];
+pub const CLOUDS: [&str; 2] = AnyCloud::PROVIDERS;
 
 /// Why no client could be had.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,14 @@ pub enum AccountError {
         provider: String,
         /// The variable that could hold it.
         variable: String,
+    },
+    /// The token's first characters say that it is another provider's; it was not sent.
+    #[error("that is a token of {issuer}, and was not sent to {provider}")]
+    OtherProviders {
+        /// Who would have got it.
+        provider: String,
+        /// Whose it is.
+        issuer: &'static str,
     },
     /// The stored token does not open.
     #[error("the stored {provider} token cannot be opened")]
@@ -47,6 +58,9 @@ pub enum AccountError {
     /// GitHub's client could not be made.
     #[error(transparent)]
     GitHub(#[from] GitHubError),
+    /// A DNS provider's client could not be made.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
 }
 
 impl AccountError {
@@ -54,20 +68,23 @@ impl AccountError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotConnected { .. } => "not_connected",
+            Self::OtherProviders { .. } => "other_providers_token",
             Self::Sealed { source, .. } => source.code(),
             Self::Store(error) => error.code(),
             Self::Cloud(error) => error.code(),
             Self::GitHub(error) => error.code(),
+            Self::Dns(error) => error.code(),
         }
     }
 
     /// Whether the same call may go through later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::NotConnected { .. } | Self::Sealed { .. } => false,
+            Self::NotConnected { .. } | Self::OtherProviders { .. } | Self::Sealed { .. } => false,
             Self::Store(error) => error.retryable(),
             Self::Cloud(error) => error.retryable(),
             Self::GitHub(error) => error.retryable(),
+            Self::Dns(error) => error.retryable(),
         }
     }
 }
@@ -111,6 +128,7 @@ struct Shared {
     providers: Vec<Provider>,
     clouds: Mutex<HashMap<(String, Option<SecretId>), AnyCloud>>,
     github: Mutex<HashMap<Option<SecretId>, GitHub>>,
+    dns: Mutex<HashMap<(String, Option<SecretId>), AnyDns>>,
     pace: Pace,
 }
 
@@ -119,7 +137,8 @@ impl Accounts {
     pub fn new(store: Store, vault: Arc<Vault>, providers: Vec<Provider>, pace: Pace) -> Self {
         let clouds = Mutex::default();
         let github = Mutex::default();
-        Self { shared: Arc::new(Shared { store, vault, providers, clouds, github, pace }) }
+        let dns = Mutex::default();
+        Self { shared: Arc::new(Shared { store, vault, providers, clouds, github, dns, pace }) }
     }
 
     /// No account at all, for tests.
@@ -172,8 +191,7 @@ impl Accounts {
         if let Some(cloud) = known {
             return Ok(cloud);
         }
-        let cloud =
-            AnyCloud::connect(name, &self.provider(name)?.url, token, self.shared.pace.clone())?;
+        let cloud = self.cloud_with(name, token)?;
         let mut clouds = self.shared.clouds.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(clouds.entry(key).or_insert(cloud).clone())
     }
@@ -189,16 +207,60 @@ impl Accounts {
         if let Some(github) = known {
             return Ok(github);
         }
-        let github = GitHub::new(&self.provider(GITHUB)?.url, token, self.shared.pace.clone())?;
+        let github = self.github_with(token)?;
         let mut clients = self.shared.github.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(clients.entry(id).or_insert(github).clone())
+    }
+
+    /// The client of a DNS provider.
+    ///
+    /// # Errors
+    /// [`AccountError::NotConnected`] where nobody gave a token for it.
+    pub async fn dns(&self, name: &str) -> Result<AnyDns, AccountError> {
+        let (token, id) = self.token(name).await?;
+        let key = (name.to_owned(), id);
+        let known =
+            self.shared.dns.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(dns) = known {
+            return Ok(dns);
+        }
+        let dns =
+            AnyDns::connect(name, &self.provider(name)?.url, token, self.shared.pace.clone())?;
+        let mut clients = self.shared.dns.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(clients.entry(key).or_insert(dns).clone())
+    }
+
+    /// The clients of every DNS provider that a token is known for.
+    ///
+    /// # Errors
+    /// A token that is known and cannot be used.
+    pub async fn all_dns(&self) -> Result<Vec<AnyDns>, AccountError> {
+        let mut all = Vec::new();
+        for name in AnyDns::PROVIDERS {
+            match self.dns(name).await {
+                Ok(dns) => all.push(dns),
+                Err(AccountError::NotConnected { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// A client of Cloudflare with a token that is only being tried.
+    ///
+    /// # Errors
+    /// The token cannot be sent.
+    pub fn cloudflare_with(&self, token: Secret) -> Result<Cloudflare, AccountError> {
+        let url = &self.provider(CLOUDFLARE)?.url;
+        Ok(Cloudflare::new(url, token, self.shared.pace.clone())?)
     }
 
     /// A client of a cloud with a token that is only being tried.
     ///
     /// # Errors
-    /// The token cannot be sent.
+    /// The token cannot be sent, or is another provider's.
     pub fn cloud_with(&self, name: &str, token: Secret) -> Result<AnyCloud, AccountError> {
+        check_issuer(name, &token)?;
         let url = &self.provider(name)?.url;
         Ok(AnyCloud::connect(name, url, token, self.shared.pace.clone())?)
     }
@@ -206,8 +268,9 @@ impl Accounts {
     /// A client of GitHub with a token that is only being tried.
     ///
     /// # Errors
-    /// The token cannot be sent.
+    /// The token cannot be sent, or is another provider's.
     pub fn github_with(&self, token: Secret) -> Result<GitHub, AccountError> {
+        check_issuer(GITHUB, &token)?;
         let url = &self.provider(GITHUB)?.url;
         Ok(GitHub::new(url, token, self.shared.pace.clone())?)
     }
@@ -238,5 +301,16 @@ impl Accounts {
         let stored =
             self.shared.store.put_account(name.to_owned(), purpose.as_str(), id, sealed, at);
         Ok(stored.await?)
+    }
+}
+
+/// Refuses a token whose first characters say that it is another provider's: it is not to be sent
+/// to somebody whom it does not concern.
+fn check_issuer(provider: &str, token: &Secret) -> Result<(), AccountError> {
+    match token.issuer() {
+        Some(issuer) if issuer != provider => {
+            Err(AccountError::OtherProviders { provider: provider.to_owned(), issuer })
+        }
+        _ => Ok(()),
     }
 }

@@ -32,7 +32,10 @@ Settings: flags beat VMKIT_* variables, which beat vmkit.toml in the state's fol
 what `vmkit connect` stored. The variables:
   VMKIT_HOME                  the state's folder
   VMKIT_HETZNER_TOKEN         Hetzner Cloud token          VMKIT_HETZNER_URL  its API, with /v1
+  VMKIT_DIGITALOCEAN_TOKEN    DigitalOcean token           VMKIT_DIGITALOCEAN_URL  its API
   VMKIT_GITHUB_TOKEN          GitHub token                 VMKIT_GITHUB_URL   its API
+  VMKIT_CLOUDFLARE_TOKEN      Cloudflare token  VMKIT_CLOUDFLARE_URL  its API, with /client/v4
+  VMKIT_RESOLVER              name server asked in place of the authoritative ones, ip:port
   VMKIT_MASTER_KEY            the vault's key, instead of the key file
   VMKIT_PUBLIC_URL            where agents and clients reach this installation
   VMKIT_AGENT_LISTEN          where the local worker listens for agents

@@ -4,8 +4,10 @@
 //! or none is shown, and never changed. A lost answer is never taken for "nothing happened".
 
 mod any;
+pub mod digitalocean;
 mod error;
 pub mod hetzner;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,6 +15,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 pub use any::AnyCloud;
+pub use digitalocean::DigitalOcean;
 pub use error::{CloudError, FieldFault};
 pub use hetzner::Hetzner;
 
@@ -31,6 +34,9 @@ pub const LABEL_INSTALLATION: &str = "vmkit.io/installation";
 pub const LABEL_VM: &str = "vmkit.io/vm";
 /// The label that says which operation ordered a server: the operation's bare id.
 pub const LABEL_OPERATION: &str = "vmkit.io/op";
+
+/// The label that says until when a snapshot is kept: seconds since 1970.
+pub const LABEL_EXPIRES: &str = "vmkit.io/expires";
 
 /// The labels of a VM's server.
 pub fn vm_labels(
@@ -71,7 +77,7 @@ pub struct AccountFacts {
 
 /// What is billed beside servers, per month, net; none where the cloud does not offer it or does
 /// not tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ExtraPrices {
     /// An address of its own that no server uses.
     pub address_unused: Option<Money>,

@@ -20,16 +20,23 @@ use crate::domain::secret::Secret;
 
 pub use file::FileSettings;
 pub use home::Home;
-pub use official::{OfficialToken, github_cli_token, hetzner_cli_token};
+pub use official::{
+    OfficialToken, cloudflare_token, digitalocean_cli_token, github_cli_token, hetzner_cli_token,
+};
 pub use shell::coding_agent;
 
 /// Every variable of ours, with what it is for: `vmkit doctor` names those that are not here.
 pub const VARIABLES: &[(&str, &str)] = &[
     ("VMKIT_HOME", "the folder of the state: database, master key, vmkit.toml"),
     ("VMKIT_HETZNER_URL", "base URL of the Hetzner Cloud API, with /v1"),
+    ("VMKIT_DIGITALOCEAN_URL", "base URL of the DigitalOcean API, without /v2"),
     ("VMKIT_GITHUB_URL", "base URL of the GitHub API"),
+    ("VMKIT_CLOUDFLARE_URL", "base URL of the Cloudflare API, with /client/v4"),
+    ("VMKIT_RESOLVER", "name server that is asked in place of the authoritative ones, as ip:port"),
     ("VMKIT_HETZNER_TOKEN", "Hetzner Cloud token; beats a stored one"),
+    ("VMKIT_DIGITALOCEAN_TOKEN", "DigitalOcean token; beats a stored one"),
     ("VMKIT_GITHUB_TOKEN", "GitHub token; beats a stored one"),
+    ("VMKIT_CLOUDFLARE_TOKEN", "Cloudflare token; beats a stored one"),
     ("VMKIT_MASTER_KEY", "the vault's key: 32 bytes in base64 or hexadecimal digits"),
     ("VMKIT_AGENT_LISTEN", "address that the local worker listens on for agents"),
     ("VMKIT_PUBLIC_URL", "where agents and clients reach this installation"),
@@ -163,12 +170,22 @@ pub struct Settings {
     pub home: Home,
     /// Base URL of the Hetzner Cloud API, with `/v1`.
     pub hetzner_url: Url,
+    /// Base URL of the DigitalOcean API, without `/v2`.
+    pub digitalocean_url: Url,
     /// Base URL of the GitHub API.
     pub github_url: Url,
+    /// Base URL of the Cloudflare API, with `/client/v4`.
+    pub cloudflare_url: Url,
+    /// The name server that is asked in place of the authoritative ones.
+    pub resolver: Option<SocketAddr>,
     /// A Hetzner token from the environment: it beats a stored one.
     pub hetzner_token: Option<Secret>,
+    /// A DigitalOcean token from the environment: it beats a stored one.
+    pub digitalocean_token: Option<Secret>,
     /// A GitHub token from the environment: it beats a stored one.
     pub github_token: Option<Secret>,
+    /// A Cloudflare token from the environment: it beats a stored one.
+    pub cloudflare_token: Option<Secret>,
     /// The vault's key from the environment, as it was given.
     pub master_key: Option<Secret>,
     /// systemd's folder of credentials, where the unit has any.
@@ -221,9 +238,24 @@ impl Settings {
                 &file.hetzner_url,
                 "https://api.hetzner.cloud/v1",
             )?,
+            digitalocean_url: base(
+                "VMKIT_DIGITALOCEAN_URL",
+                &file.digitalocean_url,
+                "https://api.digitalocean.com",
+            )?,
             github_url: base("VMKIT_GITHUB_URL", &file.github_url, "https://api.github.com")?,
+            cloudflare_url: base(
+                "VMKIT_CLOUDFLARE_URL",
+                &file.cloudflare_url,
+                "https://api.cloudflare.com/client/v4",
+            )?,
+            resolver: text("VMKIT_RESOLVER", &file.resolver)
+                .map(|given| parse_address("VMKIT_RESOLVER", &given))
+                .transpose()?,
             hetzner_token: secret("VMKIT_HETZNER_TOKEN"),
+            digitalocean_token: secret("VMKIT_DIGITALOCEAN_TOKEN"),
             github_token: secret("VMKIT_GITHUB_TOKEN"),
+            cloudflare_token: secret("VMKIT_CLOUDFLARE_TOKEN"),
             master_key: secret("VMKIT_MASTER_KEY"),
             credentials_dir: environment.path("CREDENTIALS_DIRECTORY"),
             agent_listen: agent_listen
@@ -346,6 +378,7 @@ mod tests {
             ("VMKIT_STEADY_SECONDS", "soon", "such as `20`"),
             ("VMKIT_AGENT_LISTEN", "localhost", "such as `127.0.0.1:8787`"),
             ("VMKIT_HETZNER_URL", "http://api.example.com", "https://"),
+            ("VMKIT_RESOLVER", "ns1.example.com", "an IP address and a port"),
             ("VMKIT_PUBLIC_URL", "https://example.com/?x=1", "without query"),
         ];
         for (name, given, hint) in cases {

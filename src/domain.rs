@@ -11,3 +11,4 @@ pub mod operation;
 pub mod plan;
 pub mod secret;
 pub mod size;
+pub mod waits;

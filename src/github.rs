@@ -6,6 +6,7 @@ mod commits;
 mod compare;
 mod error;
 mod facts;
+mod kept;
 mod pulls;
 mod refusal;
 mod repos;
@@ -13,6 +14,7 @@ mod runs;
 mod secrets;
 mod wire;
 
+use http::StatusCode;
 use serde::de::DeserializeOwned;
 use url::Url;
 
@@ -40,6 +42,7 @@ static DIALECT: Dialect = Dialect {
 #[derive(Clone)]
 pub struct GitHub {
     api: Api,
+    kept: kept::Kept,
 }
 
 impl std::fmt::Debug for GitHub {
@@ -51,13 +54,37 @@ impl std::fmt::Debug for GitHub {
 impl GitHub {
     /// A client at `base_url` (`https://api.github.com`, or a server's own); talks to nobody yet.
     pub fn new(base_url: &Url, token: Secret, pace: Pace) -> Result<Self, GitHubError> {
-        Ok(Self { api: Api::new(&DIALECT, base_url, token, pace)? })
+        Ok(Self { api: Api::new(&DIALECT, base_url, token, pace)?, kept: kept::Kept::default() })
     }
 
     /// Sends a call; a refusal becomes an error that speaks of `what`.
     async fn ask(&self, call: &Call, what: &str) -> Result<Answer, GitHubError> {
         let answer = self.api.send(call).await?;
         if answer.is_success() { Ok(answer) } else { Err(refusal::error(&self.api, &answer, what)) }
+    }
+
+    /// As [`Self::ask`], for what is asked again and again: an answer that GitHub says to be the
+    /// known one is taken from memory, and costs nothing of its limit.
+    async fn ask_again(&self, call: Call, what: &str) -> Result<Answer, GitHubError> {
+        let name = call.name();
+        let known = self.kept.get(&name);
+        let call = call.unless(known.as_ref().and_then(|known| known.etag.clone()));
+        let mut answer = self.api.send(&call).await?;
+        match known {
+            Some(known) if answer.status == StatusCode::NOT_MODIFIED => {
+                answer.status = StatusCode::OK;
+                answer.body = known.body;
+                return Ok(answer);
+            }
+            _ => {}
+        }
+        if !answer.is_success() {
+            return Err(refusal::error(&self.api, &answer, what));
+        }
+        if let Some(etag) = answer.header("etag").map(str::to_owned) {
+            self.kept.put(name, kept::Known { etag: Some(etag), body: answer.body.clone() });
+        }
+        Ok(answer)
     }
 
     /// As [`Self::ask`], with none for "not found".

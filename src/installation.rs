@@ -8,8 +8,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ed25519_dalek::SigningKey;
 
-use crate::accounts::{Accounts, GITHUB, Provider};
+use crate::accounts::{Accounts, CLOUDFLARE, GITHUB, Provider};
 use crate::config::{Settings, SettingsError};
+use crate::dns::resolve::Resolver;
 use crate::domain::clock::Clock;
 use crate::domain::ids::{InstallationId, SecretId};
 use crate::domain::secret::Secret;
@@ -160,6 +161,7 @@ pub async fn open(
         store,
         clock,
         pace: Pace::default(),
+        resolver: Resolver::new(settings.resolver),
         agent_binaries: Arc::new(AgentBinaries::new(settings.agent_dir.clone())),
         settings: crate::operations::Settings {
             installation: row.id,
@@ -187,14 +189,24 @@ fn master_key(settings: &Settings) -> Result<MasterKey, VaultError> {
 fn providers(settings: &Settings) -> Vec<Provider> {
     vec![
         Provider {
-            name: crate::accounts::CLOUDS[0],
+            name: "hetzner",
             url: settings.hetzner_url.clone(),
             token: settings.hetzner_token.clone(),
+        },
+        Provider {
+            name: "digitalocean",
+            url: settings.digitalocean_url.clone(),
+            token: settings.digitalocean_token.clone(),
         },
         Provider {
             name: GITHUB,
             url: settings.github_url.clone(),
             token: settings.github_token.clone(),
+        },
+        Provider {
+            name: CLOUDFLARE,
+            url: settings.cloudflare_url.clone(),
+            token: settings.cloudflare_token.clone(),
         },
     ]
 }

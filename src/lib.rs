@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clouds;
 pub mod config;
 pub mod diagnosis;
+pub mod dns;
 pub mod domain;
 pub mod fleet;
 pub mod github;

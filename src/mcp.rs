@@ -45,7 +45,7 @@ pub use outside::{clean, fence, line};
 pub use question::{Asked, Question};
 pub use stdio::serve as serve_stdio;
 pub use work::told;
-pub(crate) use work::{Work, ask, plan_id, planned, result_text, stage};
+pub(crate) use work::{Work, ask, plan_id, planned, resize_first, result_text, stage};
 
 /// What an assistant is told about all tools together. Clients cut it at 2,048 characters.
 const INSTRUCTIONS: &str = include_str!("mcp/instructions.txt");

@@ -8,16 +8,21 @@
 
 pub mod agents;
 pub mod cancel;
+pub mod catalogue;
 pub mod connect;
 pub mod deploy;
 pub mod destroy;
+pub mod domains;
+mod downtime;
 mod driver;
 pub mod env;
 pub mod environments;
 mod error;
+pub mod maintain_vm;
 pub mod plans;
 pub mod provision_vm;
 pub mod repo;
+pub mod resize_vm;
 pub mod setup_repo;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -31,11 +36,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+pub use downtime::{Inhabited, inhabited};
 pub use driver::Driver;
 pub(crate) use driver::Run;
 pub use error::OpError;
 
 use crate::accounts::Accounts;
+use crate::dns::resolve::Resolver;
 use crate::domain::clock::Clock;
 use crate::domain::ids::{InstallationId, OperationId, PlanId};
 use crate::domain::operation::OperationState;
@@ -58,6 +65,8 @@ pub struct Context {
     pub clock: Clock,
     /// How retries are paced.
     pub pace: Pace,
+    /// What other machines are told about a name.
+    pub resolver: Resolver,
     /// The agents that can be handed to VMs.
     pub agent_binaries: Arc<agents::AgentBinaries>,
     /// What a person set for this installation.
@@ -78,6 +87,12 @@ pub struct Pace {
     pub relink: Duration,
     /// How long GitHub may take to stop a run before it is told to force it.
     pub force: Duration,
+    /// How long a deploy that holds Kamal's lock is waited for.
+    pub kamal: Duration,
+    /// How long a server may take to shut down before its power is cut.
+    pub shut_down: Duration,
+    /// How long the apps of a VM may take to answer after it was down.
+    pub answer: Duration,
 }
 
 impl Default for Pace {
@@ -88,6 +103,9 @@ impl Default for Pace {
             attempts: 6,
             relink: Duration::from_secs(45),
             force: Duration::from_secs(20),
+            kamal: Duration::from_secs(300),
+            shut_down: Duration::from_secs(120),
+            answer: Duration::from_secs(120),
         }
     }
 }
@@ -180,6 +198,12 @@ pub(crate) trait Operation: Send + Sync {
     /// Whether it may go on after it lay still for more than ten minutes; the tool to call again
     /// where it may not.
     fn resumes_when_old(&self) -> Result<(), &'static str>;
+
+    /// Puts right what must not stay as an operation that goes no further left it, such as a
+    /// server that is off. Returns a sentence for each thing that it could not put right.
+    fn make_safe(&self) -> BoxFuture<'_, Vec<String>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
 }
 
 /// Every kind of operation.
@@ -189,6 +213,9 @@ pub(crate) enum Kind {
     ProvisionVm,
     Deploy,
     Destroy,
+    ResizeVm,
+    MaintainVm,
+    ManageDomain,
 }
 
 impl Kind {
@@ -198,6 +225,9 @@ impl Kind {
             provision_vm::KIND => Self::ProvisionVm,
             deploy::KIND => Self::Deploy,
             destroy::KIND => Self::Destroy,
+            resize_vm::KIND => Self::ResizeVm,
+            maintain_vm::KIND => Self::MaintainVm,
+            domains::KIND => Self::ManageDomain,
             other => return Err(format!("its kind is `{other}`")),
         };
         if version != kind.version() {
@@ -216,6 +246,9 @@ impl Kind {
             Self::ProvisionVm => provision_vm::VERSION,
             Self::Deploy => deploy::VERSION,
             Self::Destroy => destroy::VERSION,
+            Self::ResizeVm => resize_vm::VERSION,
+            Self::MaintainVm => maintain_vm::VERSION,
+            Self::ManageDomain => domains::VERSION,
         }
     }
 
@@ -225,6 +258,9 @@ impl Kind {
             Self::ProvisionVm => provision_vm::load(row, context),
             Self::Deploy => deploy::load(row, context),
             Self::Destroy => destroy::load(row, context),
+            Self::ResizeVm => resize_vm::load(row, context),
+            Self::MaintainVm => maintain_vm::load(row, context),
+            Self::ManageDomain => domains::load(row, context),
         }
     }
 }

@@ -14,6 +14,7 @@ mod workflow;
 pub use pull_request::{PullText, pull_text};
 pub use readme::with_readme_section;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::domain::environment::{App, Environment, Vm};
@@ -41,6 +42,8 @@ pub struct Setup {
     pub build: Build,
     /// What runs of it; a missing `web` is the image's own default process.
     pub processes: Vec<Process>,
+    /// Variables that Buildpacks need to find the right thing to build.
+    pub build_settings: BTreeMap<String, String>,
     /// The app's environments; none before the first is made.
     pub environments: Vec<EnvironmentSetup>,
 }
@@ -58,6 +61,8 @@ pub struct EnvironmentSetup {
     pub health_path: String,
     /// Its public name.
     pub domain: Option<Domain>,
+    /// A second public name, such as `www.example.com` beside `example.com`.
+    pub also: Option<Domain>,
     /// Its VM's address; without one it gets no Kamal config yet.
     pub address: Option<IpAddr>,
     /// Whether kamal-proxy gets a certificate for the domain.
@@ -74,6 +79,7 @@ impl EnvironmentSetup {
             port: settings.port,
             health_path: settings.health_path.clone(),
             domain: settings.domain.clone(),
+            also: None,
             address: vm.and_then(|vm| vm.address),
             tls: settings.domain.is_some(),
         }
@@ -94,6 +100,7 @@ impl Setup {
             default_branch: app.default_branch.clone(),
             build,
             processes,
+            build_settings: BTreeMap::new(),
             environments,
         }
     }

@@ -1,10 +1,12 @@
 //! What is read: one file per question. Nothing here changes anything.
 
+pub mod costs;
 pub mod deploys;
 pub mod doctor;
 pub mod env;
 pub mod logs;
 pub mod operation;
 pub mod overview;
+pub mod paas;
 pub mod sizes;
 pub mod status;

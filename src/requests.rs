@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use reqwest::Response;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, USER_AGENT};
 use reqwest::redirect::Policy;
 use tokio::time::Instant;
 use url::{Host, Url};
@@ -144,13 +144,17 @@ impl Api {
         let mut faults = 0;
         loop {
             let outcome = self.attempt(call).await;
+            let mut why = "has a fault";
             let hint = match &outcome {
                 Ok(answer) => match (self.0.dialect.refusal)(answer, pace.clock.now()) {
                     Some(Refusal::Limited { until }) => {
                         self.wait_out_limit(&mut waits, until).await?;
                         continue;
                     }
-                    Some(Refusal::Busy) => None,
+                    Some(Refusal::Busy) => {
+                        why = "is busy with another change";
+                        None
+                    }
                     None if answer.is_fault() && call.repeatable => {
                         faults += 1;
                         answer.retry_after(pace.clock.now())
@@ -166,7 +170,8 @@ impl Api {
                 }
                 Err(_) => return outcome,
             };
-            if faults >= pace.faults_max || !waits.wait_until(hint, &pace.clock).await {
+            let what = format!("{} {why}", self.name());
+            if faults >= pace.faults_max || !waits.wait_until(hint, &pace.clock, &what).await {
                 return outcome;
             }
         }
@@ -179,7 +184,8 @@ impl Api {
     ) -> Result<(), RequestError> {
         let (api, clock) = (self.name(), &self.0.pace.clock);
         tracing::info!(api, until = until.map(Millis::rfc3339), "{api} limits our rate of calls");
-        if waits.wait_until(until, clock).await {
+        let what = format!("{api} limits our rate of calls");
+        if waits.wait_until(until, clock, &what).await {
             return Ok(());
         }
         let until = until.unwrap_or_else(|| clock.now().plus_ms(60_000));
@@ -214,6 +220,9 @@ impl Api {
             request = request
                 .headers(self.0.headers.clone())
                 .header(AUTHORIZATION, self.0.authorization.clone());
+            if let Some(etag) = &call.known {
+                request = request.header(IF_NONE_MATCH, etag);
+            }
             if let Some(body) = &call.body {
                 request = request.json(body);
             }

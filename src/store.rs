@@ -7,6 +7,7 @@ mod account;
 mod app;
 mod audit;
 mod deploy;
+mod domain;
 mod env_var;
 mod environment;
 mod installation;
@@ -14,6 +15,7 @@ mod journal;
 mod key;
 mod operation;
 mod plan;
+mod price_list;
 mod vm;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBe
 pub use account::StoredAccount;
 pub use app::{AppRow, Changes};
 pub use audit::AuditEntry;
+pub use domain::{Claim, DnsRecordRow};
 pub use env_var::{EnvChange, EnvRow};
 pub use environment::DeployKey;
 pub use installation::{Installation, Mode};
@@ -39,7 +42,12 @@ pub use vm::{Enrolment, VmRow};
 pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 
 /// Every migration in order; a file's `user_version` is how many of them it has had.
-const MIGRATIONS: [&str; 1] = [include_str!("store/migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("store/migrations/0001_initial.sql"),
+    include_str!("store/migrations/0002_environment_provider.sql"),
+    include_str!("store/migrations/0003_price_list.sql"),
+    include_str!("store/migrations/0004_domains.sql"),
+];
 
 /// Why the state file could not be read or written.
 #[derive(Debug, thiserror::Error)]

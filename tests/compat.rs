@@ -20,6 +20,7 @@ use vmkit_agent_protocol::logs::{
     Batch, FollowLogs, Line, LogRange, LogRangeReply, ResumePoint, Selector, Source, Stream,
 };
 use vmkit_agent_protocol::messages::{Item, Outcome, ToAgent, ToGateway};
+use vmkit_agent_protocol::upkeep::{HeldLock, KamalLocks, Upkeep};
 use vmkit_agent_protocol::{OLDEST, PROTOCOL};
 
 const VM: &str = "vm_01k00000000000000000000001";
@@ -58,6 +59,20 @@ fn batch() -> Batch {
     }
 }
 
+fn upkeep() -> Upkeep {
+    Upkeep { operation: "op_1".to_owned() }
+}
+
+fn held() -> HeldLock {
+    HeldLock {
+        service: "shop-production".to_owned(),
+        by: "vmkit-run-7-1".to_owned(),
+        since: "2026-11-01T10:00:00Z".to_owned(),
+        version: "abc".to_owned(),
+        message: "Automatic deploy lock".to_owned(),
+    }
+}
+
 fn calls() -> Vec<Call> {
     let env_file = EnvFile {
         app: "shop".to_owned(),
@@ -86,12 +101,22 @@ fn calls() -> Vec<Call> {
         Call::Logs(range),
         Call::FollowLogs(follow),
         Call::Metrics,
+        Call::TakeKamalLocks(KamalLocks {
+            operation: "op_1".to_owned(),
+            message: "resizing the VM".to_owned(),
+            services: vec!["shop-production".to_owned()],
+        }),
+        Call::ReleaseKamalLocks(upkeep()),
+        Call::Quiesce(upkeep()),
+        Call::Resume(upkeep()),
     ];
     for call in &all {
         // Matched without `_`, so that a new call is added above.
         match call {
             Call::HostFacts | Call::Containers | Call::WriteEnvFile(_) => {}
             Call::Logs(_) | Call::FollowLogs(_) | Call::Metrics | Call::Unknown => {}
+            Call::TakeKamalLocks(_) | Call::ReleaseKamalLocks(_) => {}
+            Call::Quiesce(_) | Call::Resume(_) => {}
         }
     }
     all
@@ -168,11 +193,19 @@ fn replies() -> Vec<Reply> {
         Reply::EnvFileWritten { revision: 2, changed: true },
         Reply::Logs(logs),
         Reply::Metrics(metrics()),
+        Reply::KamalLocks { services: vec!["shop-production".to_owned()], held: None },
+        Reply::KamalLocks { services: Vec::new(), held: Some(held()) },
+        Reply::Quiesced { containers: vec!["shop-production-web-abc".to_owned()] },
+        Reply::Resumed {
+            containers: vec!["shop-production-web-abc".to_owned()],
+            missing: vec!["shop-production-db".to_owned()],
+        },
     ];
     for reply in &all {
         match reply {
             Reply::HostFacts(_) | Reply::Containers { .. } | Reply::EnvFileWritten { .. } => {}
             Reply::Logs(_) | Reply::Metrics(_) | Reply::Unknown => {}
+            Reply::KamalLocks { .. } | Reply::Quiesced { .. } | Reply::Resumed { .. } => {}
         }
     }
     all

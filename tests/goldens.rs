@@ -20,6 +20,7 @@ fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetu
         health_path: "/up".to_owned(),
         domain: None,
         address: address.map(|text| text.parse().expect("an address")),
+        also: None,
         tls: false,
     }
 }
@@ -31,6 +32,7 @@ fn setup(build: Build, environments: Vec<EnvironmentSetup>) -> Setup {
         default_branch: "main".to_owned(),
         build,
         processes: Vec::new(),
+        build_settings: std::collections::BTreeMap::new(),
         environments,
     }
 }
@@ -59,6 +61,11 @@ fn cases() -> Vec<(&'static str, Setup)> {
     python.root = "services/api".to_owned();
     python.default_branch = "release/2.x".to_owned();
 
+    let mut www = environment("shop/production", Arch::Amd64, Some("203.0.113.7"));
+    www.domain = Some("example.com".parse().expect("a domain"));
+    www.also = Some("www.example.com".parse().expect("a domain"));
+    www.tls = true;
+
     let mut several = setup(
         Build::Dockerfile { path: "docker/web.Dockerfile".to_owned() },
         vec![
@@ -73,6 +80,7 @@ fn cases() -> Vec<(&'static str, Setup)> {
     vec![
         ("dockerfile", setup(dockerfile(), vec![single])),
         ("dockerfile-several", several),
+        ("dockerfile-www", setup(dockerfile(), vec![www])),
         ("no-environment-yet", setup(dockerfile(), Vec::new())),
         ("node-buildpacks", node),
         ("python-buildpacks", python),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::environment::{Environment, Settings};
+use crate::domain::names::{BadDomain, Domain};
 use crate::mcp::{Answer, Parameters, Server, ToolError, Word, bad_name};
 use crate::operations::environments::{NewEnvironment, check, create, found};
 
@@ -13,6 +14,8 @@ use crate::operations::environments::{NewEnvironment, check, create, found};
 struct Input {
     /// The new name as app/name, such as shop/staging.
     environment: String,
+    /// Where size and region leave it open.
+    provider: Option<Provider>,
     /// From list_sizes, such as cpx22.
     size: String,
     /// From list_sizes, such as fsn1.
@@ -33,9 +36,18 @@ struct Input {
     reason: Option<String>,
 }
 
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Provider {
+    Hetzner,
+    DigitalOcean,
+}
+
 #[derive(Serialize, JsonSchema)]
 struct Output {
     environment: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
     size: String,
     region: String,
     port: u16,
@@ -93,10 +105,19 @@ impl Server {
             return Err(ToolError::new("bad_name", message).fix("give a path such as /healthz"));
         }
         let protected = input.protected.unwrap_or_else(|| path.name.as_str() == "production");
+        let provider = input.provider.map(|provider| match provider {
+            Provider::Hetzner => "hetzner".to_owned(),
+            Provider::DigitalOcean => "digitalocean".to_owned(),
+        });
         let settings = Settings {
+            provider,
             size: input.size.parse().map_err(bad_name)?,
             region: input.region.parse().map_err(bad_name)?,
-            domain: input.domain.map(|name| name.parse()).transpose().map_err(bad_name)?,
+            domain: input
+                .domain
+                .map(|name| Domain::given(&name))
+                .transpose()
+                .map_err(bad_domain)?,
             port: input.port.unwrap_or(port),
             health_path,
             protected,
@@ -109,13 +130,18 @@ impl Server {
         let store = &self.context().store;
         let known = store.environment(new.path.clone()).await;
         let known = known.map_err(crate::operations::OpError::from)?;
-        Ok(known.filter(|known| known.settings == new.settings))
+        Ok(known.filter(|known| new.settings.are(&known.settings)))
     }
+}
+
+fn bad_domain(bad: BadDomain) -> ToolError {
+    ToolError::new("bad_domain", bad.to_string())
 }
 
 fn facts(environment: &str, settings: &Settings) -> Output {
     Output {
         environment: environment.to_owned(),
+        provider: settings.provider.clone(),
         size: settings.size.to_string(),
         region: settings.region.to_string(),
         port: settings.port,
@@ -131,8 +157,13 @@ fn told(settings: &Settings) -> String {
         None => "no domain, so plain HTTP by address".to_owned(),
     };
     let protected = if settings.protected { "protected" } else { "not protected" };
+    let cloud = settings.provider.as_ref().map(|name| format!(" at {name}"));
     format!(
-        "size {} in {}, port {}, health path {}, {domain}, {protected}",
-        settings.size, settings.region, settings.port, settings.health_path
+        "size {} in {}{}, port {}, health path {}, {domain}, {protected}",
+        settings.size,
+        settings.region,
+        cloud.unwrap_or_default(),
+        settings.port,
+        settings.health_path
     )
 }

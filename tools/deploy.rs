@@ -5,8 +5,9 @@ use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Work, ask};
+use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Work, ask, resize_first};
 use crate::operations::deploy::{DeployRequest, Version, start};
+use crate::operations::resize_vm::wanted;
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
@@ -17,6 +18,8 @@ struct Input {
     git_ref: Option<String>,
     /// The commit that ref must be at, against an unpushed one.
     expect_sha: Option<String>,
+    /// Codes of blocking rows of scan_repo that the user accepts, such as state_on_disk.
+    ignore_checks: Option<Vec<String>>,
     /// Only say what would be deployed.
     dry_run: Option<bool>,
     #[schemars(range(min = 0, max = 50))]
@@ -44,7 +47,12 @@ impl Server {
             other => Version::Ref(other),
         };
         let environment = self.environment(&input.environment).await?;
-        let request = DeployRequest { environment, version, expect_sha: input.expect_sha };
+        if let Some(plan) = wanted(self.context(), &environment).await? {
+            return Ok(resize_first(&environment, &plan));
+        }
+        let ignore_checks = input.ignore_checks.unwrap_or_default();
+        let expect_sha = input.expect_sha;
+        let request = DeployRequest { environment, version, expect_sha, ignore_checks };
         if input.dry_run == Some(true) {
             return self.preview(&request).await;
         }

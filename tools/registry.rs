@@ -7,6 +7,7 @@ mod cancel;
 mod create_environment;
 mod deploy;
 mod destroy;
+mod get_costs;
 mod get_logs;
 mod get_operation;
 mod get_overview;
@@ -14,7 +15,10 @@ mod get_status;
 mod list_deploys;
 mod list_env;
 mod list_sizes;
+mod maintain_vm;
+mod manage_domain;
 mod provision_vm;
+mod resize_vm;
 mod rollback;
 mod scan_repo;
 mod set_env;
@@ -37,13 +41,17 @@ pub(crate) fn all() -> Vec<Entry> {
         tool(Server::list_deploys_router(), Read, Environment),
         tool(Server::list_env_router(), Read, Environment),
         tool(Server::get_operation_router(), Read, Operation),
+        tool(Server::get_costs_router(), Read, Nothing),
         tool(Server::setup_repo_router(), Admin, Installation),
         tool(Server::create_environment_router(), Admin, Environment),
         tool(Server::provision_vm_router(), Admin, Environment),
         tool(Server::deploy_router(), Deploy, Environment),
         tool(Server::rollback_router(), Deploy, Environment),
         Entry { secrets: &["set"], ..tool(Server::set_env_router(), Deploy, Environment) },
+        tool(Server::resize_vm_router(), Admin, Environment),
+        tool(Server::maintain_vm_router(), Admin, Environment),
         tool(Server::cancel_router(), Deploy, Operation),
+        tool(Server::manage_domain_router(), Admin, Environment),
         tool(Server::destroy_router(), Admin, Environment),
     ]
 }

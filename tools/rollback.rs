@@ -55,8 +55,9 @@ impl Server {
             Some(Env::Newest) => ReleaseEnv::Newest,
             Some(Env::Release) | None => ReleaseEnv::AsOfThen,
         };
+        let version = Version::Release { to, env };
         let request =
-            DeployRequest { environment, version: Version::Release { to, env }, expect_sha: None };
+            DeployRequest { environment, version, expect_sha: None, ignore_checks: Vec::new() };
         if input.dry_run == Some(true) {
             return self.preview(&request).await;
         }

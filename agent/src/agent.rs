@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use vmkit_agent_protocol::bytes::PublicKey;
 
 use crate::calls::metrics::CpuSample;
+use crate::calls::quiesce;
 use crate::config::{Config, ConfigError};
 use crate::docker::Engine;
 use crate::host::Host;
@@ -41,6 +42,7 @@ pub(crate) struct Agent {
     heartbeat: Duration,
     engine: Engine,
     cpu: Mutex<Option<CpuSample>>,
+    upkeep: tokio::sync::Mutex<()>,
 }
 
 impl Agent {
@@ -71,6 +73,11 @@ impl Agent {
     pub(crate) fn cpu(&self) -> &Mutex<Option<CpuSample>> {
         &self.cpu
     }
+
+    /// Held by whoever stops or starts the VM's containers: one at a time.
+    pub(crate) fn upkeep(&self) -> &tokio::sync::Mutex<()> {
+        &self.upkeep
+    }
 }
 
 /// Runs the agent of `host` until `stop` is cancelled.
@@ -94,6 +101,7 @@ pub async fn run(
         key,
         heartbeat,
         cpu: Mutex::new(None),
+        upkeep: tokio::sync::Mutex::new(()),
     });
     let stop = stop.child_token();
     let socket_only = config.gateway.is_none();
@@ -114,7 +122,8 @@ pub async fn run(
             () = stop.cancelled() => {}
         }
     };
-    let ((), served) = tokio::join!(dialling, async {
+    let resuming = stop.run_until_cancelled(quiesce::resume_after_boot(&agent));
+    let ((), _, served) = tokio::join!(dialling, resuming, async {
         let served = serving.await;
         if let Err(error) = &served {
             let error = error as &dyn std::error::Error;

@@ -3,7 +3,9 @@
 pub(crate) mod containers;
 mod env_files;
 pub(crate) mod facts;
+mod kamal_locks;
 pub(crate) mod metrics;
+pub(crate) mod quiesce;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,12 +90,19 @@ pub(crate) async fn perform(
             let agent = Arc::clone(agent);
             blocking(move || metrics::metrics(&agent)).await.map(Reply::Metrics)
         }
+        Call::TakeKamalLocks(wanted) => kamal_locks::take(agent, wanted).await,
+        Call::ReleaseKamalLocks(work) => {
+            let host = agent.host().clone();
+            blocking(move || kamal_locks::release(&host, &work.operation)).await?
+        }
+        Call::Quiesce(work) => quiesce::quiesce(agent, &work.operation).await,
+        Call::Resume(_) => quiesce::resume(agent).await,
         Call::Unknown => Err(Fault::unsupported()),
     }
 }
 
 /// Work on files, off the async threads.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
     tokio::task::spawn_blocking(work)

@@ -77,6 +77,21 @@ impl Host {
         })
     }
 
+    /// A user's own id, by the machine's own `etc/passwd`.
+    pub fn user_id(&self, name: &str) -> Option<u32> {
+        let users = std::fs::read_to_string(self.path("etc/passwd")).ok()?;
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+        })
+    }
+
+    /// Kamal's own folder in the home of the user that it logs in as.
+    pub fn kamal_folder(&self) -> PathBuf {
+        let home = self.user("kamal").map_or_else(|| "/home/kamal".to_owned(), |(_, home)| home);
+        self.path(&format!("{home}/.kamal"))
+    }
+
     /// Makes a directory and those above it, the last one with these permissions.
     ///
     /// # Errors

@@ -84,7 +84,9 @@ impl Judge {
     fn new(style: Style, specs: &Path) -> Result<Self, String> {
         let (name, prefix) = match style {
             Style::Hetzner => ("hetzner", "/v1"),
+            Style::DigitalOcean => ("digitalocean", ""),
             Style::GitHub => ("github", ""),
+            Style::Cloudflare => ("cloudflare", "/client/v4"),
         };
         let path = specs.join(format!("{name}.json"));
         let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;

@@ -18,6 +18,11 @@ pub(crate) fn rfc3339_offset(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
+/// RFC 3339 with whole seconds and `Z`, as DigitalOcean writes it.
+pub(crate) fn rfc3339_seconds(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// RFC 3339 with nine digits and `Z`, as Docker writes it.
 pub(crate) fn rfc3339_nanos(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()

@@ -27,8 +27,12 @@ const REQUESTS_MAX: usize = 20_000;
 pub enum Style {
     /// `{"error": {"code", "message", "details"}}`, `RateLimit-*`.
     Hetzner,
+    /// `{"id", "message"}`, `RateLimit-*`, `Retry-After`.
+    DigitalOcean,
     /// `{"message", "documentation_url"}`, `X-RateLimit-*`.
     GitHub,
+    /// `{"success", "errors", "messages", "result"}`, `Ratelimit`, `Retry-After`.
+    Cloudflare,
 }
 
 /// A fault to play on the requests that it matches.
@@ -70,6 +74,18 @@ pub enum Action {
     DropBefore,
     /// The effect happens; the connection is closed without an answer.
     DropAfter,
+    /// The effect happens; the answer is this status, with an error in the simulator's style.
+    StatusAfter {
+        /// The HTTP status.
+        code: u16,
+    },
+    /// The effect happens; the answer has its status, and a body that is no JSON.
+    Garble,
+    /// The effect happens; the answer begins at once, and its body is whole only later.
+    SlowBody {
+        /// By how many milliseconds.
+        ms: u64,
+    },
     /// The effect and the answer come later.
     Latency {
         /// By how many milliseconds.

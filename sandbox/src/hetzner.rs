@@ -7,6 +7,7 @@ mod create;
 mod errors;
 mod firewalls;
 mod guard;
+mod images;
 mod input;
 mod keys;
 mod knobs;
@@ -16,6 +17,7 @@ mod project;
 mod selector;
 mod server_actions;
 mod servers;
+mod zones;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,11 +30,12 @@ use axum::routing::{get, post};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+pub(crate) use knobs::turned;
 pub use knobs::{Knobs, Offer};
 
 use crate::machines::Machines;
 use errors::{ApiError, Code};
-use project::Project;
+use project::{Project, Status};
 
 /// One simulated Hetzner project. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -44,6 +47,7 @@ struct Inner {
     knobs: Mutex<Knobs>,
     project: Mutex<Project>,
     limit: Mutex<guard::Limit>,
+    zones: Mutex<zones::Zones>,
 }
 
 impl Hetzner {
@@ -55,6 +59,7 @@ impl Hetzner {
             knobs: Mutex::new(Knobs::default()),
             project: Mutex::new(Project::new()),
             limit: Mutex::new(guard::Limit::full()),
+            zones: Mutex::default(),
         }))
     }
 
@@ -91,7 +96,7 @@ impl Hetzner {
         *crate::lock(&self.0.knobs) = knobs;
     }
 
-    /// All resources as JSON: `servers`, `ssh_keys`, `firewalls`, `primary_ips` and `actions` as
+    /// All resources as JSON: `servers`, `ssh_keys`, `firewalls`, `primary_ips`, `snapshots` and `actions` as
     /// the API shows them, and `machines`.
     pub fn state(&self) -> BoxFuture<'static, Value> {
         let this = self.clone();
@@ -102,6 +107,7 @@ impl Hetzner {
             }
             let mut state = this.project().json(&this.knobs());
             state["machines"] = machines.into();
+            state["zones"] = this.zones_json();
             state
         })
     }
@@ -124,11 +130,30 @@ impl Hetzner {
             tokio::time::sleep(Duration::from_millis(knobs.action_ms)).await;
             let command = this.project().action_command(action);
             let result = match knobs.failing_actions.get(&command) {
-                Some(code) => Err((code.clone(), format!("{command} failed"))),
+                Some(code) => {
+                    this.undo_status(server).await;
+                    Err((code.clone(), format!("{command} failed")))
+                }
                 None => work.await.map_err(|text| ("server_error".to_owned(), text)),
             };
             this.project().end_action(action, server, result);
         });
+    }
+
+    /// After an action that failed, a server is what its machine is; an image of it that was being
+    /// made goes.
+    async fn undo_status(&self, server: Option<u64>) {
+        let address = {
+            let mut project = self.project();
+            project
+                .images
+                .retain(|_, image| image.snapshot.as_ref().is_none_or(|one| one.disk.is_some()));
+            server.and_then(|server| project.servers.get(&server)).map(|server| server.address)
+        };
+        if let (Some(server), Some(Ok(machine))) = (server, address.map(|at| self.machine(at))) {
+            let status = if machine.is_on().await { Status::Running } else { Status::Off };
+            self.project().set_status(server, status);
+        }
     }
 
     fn machine(&self, address: IpAddr) -> Result<crate::machines::Machine, String> {
@@ -136,7 +161,7 @@ impl Hetzner {
     }
 }
 
-async fn machine_json(machine: &crate::machines::Machine) -> Value {
+pub(crate) async fn machine_json(machine: &crate::machines::Machine) -> Value {
     let containers: Vec<Value> = machine
         .docker()
         .list()
@@ -171,8 +196,9 @@ fn routes() -> Router<Hetzner> {
         .route("/server_types/{id}", get(catalogue::server_type))
         .route("/locations", get(catalogue::locations))
         .route("/locations/{id}", get(catalogue::location))
-        .route("/images", get(catalogue::images))
-        .route("/images/{id}", get(catalogue::image))
+        .route("/images", get(images::list))
+        .route("/images/{id}", get(images::show).put(images::update).delete(images::delete))
+        .route("/images/{id}/actions/{action}", post(images::act))
         .route("/pricing", get(catalogue::pricing))
         .route("/ssh_keys", get(keys::list).post(keys::create))
         .route("/ssh_keys/{id}", get(keys::show).put(keys::update).delete(keys::delete))
@@ -182,13 +208,14 @@ fn routes() -> Router<Hetzner> {
             get(firewalls::show).put(firewalls::update).delete(firewalls::delete),
         )
         .route("/firewalls/{id}/actions/{action}", post(firewalls::act))
-        .route("/primary_ips", get(primary_ips::list))
+        .route("/primary_ips", get(primary_ips::list).post(primary_ips::create))
         .route(
             "/primary_ips/{id}",
             get(primary_ips::show).put(primary_ips::update).delete(primary_ips::delete),
         )
+        .route("/primary_ips/{id}/actions/{action}", post(primary_ips::act))
         .route("/volumes", get(async |query: listing::Query| query.page("volumes", Vec::new())))
-        .route("/zones", get(async |query: listing::Query| query.page("zones", Vec::new())))
+        .merge(zones::routes())
         .route("/datacenters", get(gone))
         .route("/datacenters/{id}", get(gone))
 }

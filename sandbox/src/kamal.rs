@@ -227,6 +227,7 @@ impl Session<'_> {
             drop(std::fs::create_dir_all(parent));
         }
         if std::fs::create_dir(&folder).is_err() {
+            self.say("Deploy lock already in place!");
             let details = self.lock_details(machine).unwrap_or_default();
             self.say(details);
             return Err(Failure::new(

@@ -3,7 +3,11 @@
 
 pub mod build;
 mod clock;
+pub mod cloudflare;
+pub mod digitalocean;
+pub mod dns;
 pub mod faults;
+mod formats;
 mod front;
 pub mod github;
 pub mod hetzner;
@@ -23,6 +27,9 @@ use futures::future::BoxFuture;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
+use cloudflare::Cloudflare;
+use digitalocean::DigitalOcean;
+use dns::NameServer;
 use faults::{Faults, Style};
 use front::{Door, Front};
 use github::{GitHub, GitHubOptions};
@@ -34,8 +41,10 @@ use machines::Machines;
 pub struct Options {
     /// The vmkit binary, which plays the agent, the tether and the sample app.
     pub exe: PathBuf,
-    /// The first port: Hetzner's; GitHub's is two further. Without one, or with port 0, free ports
+    /// The first port: Hetzner's; DigitalOcean's is the next one, and GitHub's the one after. Without one, or with port 0, free ports
     /// of 127.0.0.1.
+    /// The first port: Hetzner's; GitHub's is two further, Cloudflare's three. Without one, or with
+    /// port 0, free ports of 127.0.0.1. The name server always takes a free one.
     pub listen: Option<SocketAddr>,
     /// A folder of `OWNER/NAME` folders that become repos of the simulated GitHub.
     pub repos: Option<PathBuf>,
@@ -47,9 +56,16 @@ pub struct Sandbox {
     hetzner: Hetzner,
     hetzner_front: Front,
     hetzner_token: String,
+    digitalocean: DigitalOcean,
+    digitalocean_front: Front,
+    digitalocean_token: String,
     github: GitHub,
     github_front: Front,
     github_token: String,
+    cloudflare: Cloudflare,
+    cloudflare_front: Front,
+    cloudflare_token: String,
+    names: NameServer,
 }
 
 impl Sandbox {
@@ -64,6 +80,15 @@ impl Sandbox {
             Arc::new(move || hetzner.state())
         };
         let hetzner_front = door.serve(hetzner.router(), hetzner.knobs_router(), state);
+        let digitalocean_token = token();
+        let digitalocean = DigitalOcean::new(&digitalocean_token, machines.clone());
+        let door = Door::open(address(options.listen, 1), Style::DigitalOcean).await?;
+        let state = {
+            let digitalocean = digitalocean.clone();
+            Arc::new(move || digitalocean.state())
+        };
+        let digitalocean_front =
+            door.serve(digitalocean.router(), digitalocean.knobs_router(), state);
         let github_token = token();
         let door = Door::open(address(options.listen, 2), Style::GitHub).await?;
         let github = GitHub::new(GitHubOptions {
@@ -81,14 +106,36 @@ impl Sandbox {
             })
         };
         let github_front = door.serve(github.router(), github.knobs_router(), state);
+        let cloudflare_token = token();
+        let cloudflare = Cloudflare::new(&cloudflare_token);
+        let door = Door::open(address(options.listen, 3), Style::Cloudflare).await?;
+        let state = {
+            let cloudflare = cloudflare.clone();
+            Arc::new(move || {
+                let everything = cloudflare.state();
+                Box::pin(async move { everything }) as BoxFuture<'static, serde_json::Value>
+            })
+        };
+        let cloudflare_front = door.serve(cloudflare.router(), cloudflare.knobs_router(), state);
+        let (of_cloudflare, of_hetzner) = (cloudflare.clone(), hetzner.clone());
+        let zones: Vec<dns::ZonesOf> =
+            vec![Arc::new(move || of_cloudflare.entries()), Arc::new(move || of_hetzner.entries())];
+        let names = NameServer::start(address(options.listen, 0).ip(), zones).await?;
         Ok(Self {
             machines,
             hetzner,
             hetzner_front,
             hetzner_token,
+            digitalocean,
+            digitalocean_front,
+            digitalocean_token,
             github,
             github_front,
             github_token,
+            cloudflare,
+            cloudflare_front,
+            cloudflare_token,
+            names,
         })
     }
 
@@ -97,8 +144,13 @@ impl Sandbox {
         vec![
             ("VMKIT_HETZNER_URL", format!("{}/v1", self.hetzner_front.origin)),
             ("VMKIT_HETZNER_TOKEN", self.hetzner_token.clone()),
+            ("VMKIT_DIGITALOCEAN_URL", self.digitalocean_front.origin.clone()),
+            ("VMKIT_DIGITALOCEAN_TOKEN", self.digitalocean_token.clone()),
             ("VMKIT_GITHUB_URL", self.github_front.origin.clone()),
             ("VMKIT_GITHUB_TOKEN", self.github_token.clone()),
+            ("VMKIT_CLOUDFLARE_URL", format!("{}/client/v4", self.cloudflare_front.origin)),
+            ("VMKIT_CLOUDFLARE_TOKEN", self.cloudflare_token.clone()),
+            ("VMKIT_RESOLVER", self.names.address().to_string()),
         ]
     }
 
@@ -122,6 +174,21 @@ impl Sandbox {
         self.hetzner_front.origin.clone()
     }
 
+    /// The simulated DigitalOcean account.
+    pub fn digitalocean(&self) -> &DigitalOcean {
+        &self.digitalocean
+    }
+
+    /// The faults and the record of the simulated DigitalOcean.
+    pub fn digitalocean_faults(&self) -> &Faults {
+        &self.digitalocean_front.faults
+    }
+
+    /// Where DigitalOcean's `/_sandbox/state` and its like are, such as `http://127.0.0.1:4011`.
+    pub fn digitalocean_admin_url(&self) -> String {
+        self.digitalocean_front.origin.clone()
+    }
+
     /// The simulated GitHub.
     pub fn github(&self) -> &GitHub {
         &self.github
@@ -137,10 +204,33 @@ impl Sandbox {
         self.github_front.origin.clone()
     }
 
+    /// The simulated Cloudflare account.
+    pub fn cloudflare(&self) -> &Cloudflare {
+        &self.cloudflare
+    }
+
+    /// The faults and the record of the simulated Cloudflare.
+    pub fn cloudflare_faults(&self) -> &Faults {
+        &self.cloudflare_front.faults
+    }
+
+    /// Where Cloudflare's `/_sandbox/state` and its like are, such as `http://127.0.0.1:4013`.
+    pub fn cloudflare_admin_url(&self) -> String {
+        self.cloudflare_front.origin.clone()
+    }
+
+    /// The name server that answers for the simulated zones.
+    pub fn names(&self) -> &NameServer {
+        &self.names
+    }
+
     /// Ends the simulators and every process of every VM, and removes all files.
     pub async fn stop(self) {
         self.hetzner_front.stop().await;
+        self.digitalocean_front.stop().await;
         self.github_front.stop().await;
+        self.cloudflare_front.stop().await;
+        self.names.stop();
         self.github.stop();
         self.machines.stop().await;
     }
@@ -184,6 +274,9 @@ pub enum SandboxError {
     /// All blocks of 127.77.0.0/16 that were tried are in use.
     #[error("no free block of addresses in 127.77.0.0/16; end other sandboxes")]
     NoAddress,
+    /// No port is left for the process behind a container.
+    #[error("no port is left for a container: {0}; end other sandboxes")]
+    NoPort(String),
     /// The listener's address is in use or not ours.
     #[error("cannot listen on {address}; choose another with `--listen`")]
     Listen {
@@ -211,6 +304,7 @@ impl SandboxError {
         match self {
             Self::Io { .. } => "sandbox_io",
             Self::NoAddress => "sandbox_no_address",
+            Self::NoPort(_) => "sandbox_no_port",
             Self::Listen { .. } => "sandbox_listen",
             Self::Stopped => "sandbox_stopped",
             Self::HostKey(_) => "sandbox_host_key",

@@ -3,6 +3,7 @@
 
 mod cloud_init;
 mod container;
+mod disk;
 mod docker;
 mod engine;
 mod events;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rand::Rng;
 
 pub use container::{ContainerInfo, ContainerSpec, Image, LogEntry, LogStream};
+pub use disk::Disk;
 pub use docker::Docker;
 pub use machine::{Machine, MachineOrder};
 pub use proxy::Proxy;
@@ -48,10 +50,15 @@ struct Inner {
     spawner: Spawner,
     block: Block,
     next: AtomicU32,
+    folders: AtomicU32,
     agents_start: AtomicBool,
     /// No machine is made any more.
     stopped: AtomicBool,
     machines: Mutex<BTreeMap<IpAddr, Machine>>,
+    /// Addresses that lead to the machine at another one.
+    also: Mutex<BTreeMap<IpAddr, IpAddr>>,
+    /// The addresses that nobody else gets, and whether each outlives its machine.
+    taken: Mutex<BTreeMap<IpAddr, bool>>,
 }
 
 /// One /24 of 127.77.0.0/16, held by a listener so that sandboxes running at once do not collide.
@@ -91,9 +98,12 @@ impl Machines {
             spawner,
             block: Block::reserve()?,
             next: AtomicU32::new(0),
+            folders: AtomicU32::new(0),
             agents_start: AtomicBool::new(true),
             stopped: AtomicBool::new(false),
             machines: Mutex::default(),
+            also: Mutex::default(),
+            taken: Mutex::default(),
             dir,
         })))
     }
@@ -113,12 +123,63 @@ impl Machines {
         self.0.agents_start.store(start, Ordering::SeqCst);
     }
 
-    /// Chooses the address and the folder of a VM that will be made.
+    /// Chooses the address and the folder of a VM that will be made. The address goes with the
+    /// machine, unless [`Machines::hold`] says otherwise.
     pub(crate) fn reserve(&self) -> Place {
-        let number = self.0.next.fetch_add(1, Ordering::SeqCst) + 1;
-        let host = u8::try_from(number % 253).unwrap_or(0) + 1;
-        let address = IpAddr::V4(Ipv4Addr::new(127, 77, self.0.block.third, host));
+        let mut taken = crate::lock(&self.0.taken);
+        let free = || {
+            let number = self.0.next.fetch_add(1, Ordering::SeqCst) + 1;
+            let host = u8::try_from(number % 253).unwrap_or(0) + 1;
+            IpAddr::V4(Ipv4Addr::new(127, 77, self.0.block.third, host))
+        };
+        let mut address = free();
+        // One block has 253 addresses; a sandbox that needs more at once doubles some.
+        for _ in 0..253 {
+            if !taken.contains_key(&address) {
+                break;
+            }
+            address = free();
+        }
+        taken.insert(address, false);
+        drop(taken);
+        self.place_at(address)
+    }
+
+    /// A folder of its own for a VM at an address that is held.
+    pub(crate) fn place_at(&self, address: IpAddr) -> Place {
+        let number = self.0.folders.fetch_add(1, Ordering::SeqCst) + 1;
         Place { address, root: self.dir().join(format!("v{number}")) }
+    }
+
+    /// A folder of its own for a copy of a VM's disk.
+    pub(crate) fn disk_dir(&self) -> PathBuf {
+        let number = self.0.folders.fetch_add(1, Ordering::SeqCst) + 1;
+        self.dir().join(format!("s{number}"))
+    }
+
+    /// Keeps an address for its owner, whatever becomes of the machine that has it.
+    pub(crate) fn hold(&self, address: IpAddr) {
+        crate::lock(&self.0.taken).insert(address, true);
+    }
+
+    /// Gives an address back that was held; one that a machine has goes with the machine.
+    pub(crate) fn let_go(&self, address: IpAddr) {
+        if self.by_address(address).is_some() {
+            crate::lock(&self.0.taken).insert(address, false);
+        } else {
+            crate::lock(&self.0.taken).remove(&address);
+        }
+    }
+
+    /// Gives a VM that is switched off another address.
+    pub(crate) fn readdress(&self, from: IpAddr, to: IpAddr) {
+        let mut machines = self.lock();
+        if let Some(machine) = machines.remove(&from) {
+            machine.readdress(to);
+            machines.insert(to, machine);
+        }
+        drop(machines);
+        crate::lock(&self.0.taken).retain(|address, held| *address != from || *held);
     }
 
     /// Makes a VM and boots it: reads the user-data as cloud-init would, starts the Docker socket
@@ -155,7 +216,25 @@ impl Machines {
 
     /// The VM that answers at `address`, if there is one (switched off or not).
     pub fn by_address(&self, address: IpAddr) -> Option<Machine> {
-        self.lock().get(&address).cloned()
+        let own = crate::lock(&self.0.also).get(&address).copied().unwrap_or(address);
+        self.lock().get(&own).cloned()
+    }
+
+    /// Makes `also` lead to the VM at `address`, beside what leads there already.
+    pub(crate) async fn lead(&self, also: IpAddr, address: IpAddr) -> Result<(), SandboxError> {
+        crate::lock(&self.0.also).insert(also, address);
+        match self.by_address(address) {
+            Some(machine) => machine.also_at(also).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes `also` lead nowhere.
+    pub(crate) fn lead_nowhere(&self, also: IpAddr) {
+        if let Some(machine) = self.by_address(also) {
+            machine.no_longer_at(also);
+        }
+        crate::lock(&self.0.also).remove(&also);
     }
 
     /// All VMs, by address.
@@ -169,6 +248,7 @@ impl Machines {
         if let Some(machine) = machine {
             machine.delete().await;
         }
+        crate::lock(&self.0.taken).retain(|own, held| *own != address || *held);
     }
 
     /// Deletes every VM, and the folder that held them.

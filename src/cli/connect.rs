@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::{CliError, Start, approve};
-use crate::config::{OfficialToken, github_cli_token, hetzner_cli_token};
+use crate::config::{
+    OfficialToken, cloudflare_token, digitalocean_cli_token, github_cli_token, hetzner_cli_token,
+};
 use crate::domain::secret::Secret;
 use crate::operations::OpError;
+use crate::operations::catalogue::title;
 use crate::operations::connect::{Provider, connect};
-
-/// What GitHub's tokens begin with.
-const GITHUB_PREFIXES: [&str; 6] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"];
 
 /// Store a token for a cloud or for GitHub, after it was tried. It is never shown again.
 #[derive(Debug, Args)]
@@ -23,24 +23,31 @@ pub(crate) struct Connect {
     /// Take the token from the first line of stdin.
     #[arg(long, conflicts_with = "official")]
     stdin: bool,
-    /// Take the token that the provider's own command line (hcloud, gh) holds.
+    /// Take the token that the provider's own command line (hcloud, doctl, gh) holds.
     #[arg(long)]
     official: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProviderName {
     /// Hetzner Cloud: a token with read and write access to one project.
     Hetzner,
+    /// DigitalOcean: a token with full access, or with the scopes that VMKit needs.
+    #[value(name = "digitalocean")]
+    DigitalOcean,
     /// GitHub: a token that may write contents, workflows, actions, secrets, variables and pull requests.
     Github,
+    /// Cloudflare: a token with Zone:Read and DNS:Edit on the zones of your domains.
+    Cloudflare,
 }
 
 impl ProviderName {
     fn provider(self) -> Provider {
         match self {
             Self::Hetzner => Provider::Hetzner,
+            Self::DigitalOcean => Provider::DigitalOcean,
             Self::Github => Provider::GitHub,
+            Self::Cloudflare => Provider::Cloudflare,
         }
     }
 
@@ -48,7 +55,9 @@ impl ProviderName {
     fn title(self) -> &'static str {
         match self {
             Self::Hetzner => "Hetzner",
+            Self::DigitalOcean => "DigitalOcean",
             Self::Github => "GitHub",
+            Self::Cloudflare => "Cloudflare",
         }
     }
 
@@ -58,9 +67,18 @@ impl ProviderName {
             Self::Hetzner => {
                 "https://console.hetzner.com (project, Security, API tokens: Read & Write)"
             }
+            Self::DigitalOcean => {
+                "https://cloud.digitalocean.com/account/api/tokens (Full Access, or Custom Scopes: \
+                 all of droplet, firewall, image, reserved_ip, snapshot, ssh_key and tag; read of \
+                 account, actions, regions and sizes)"
+            }
             Self::Github => {
                 "https://github.com/settings/personal-access-tokens/new (your repo; Actions, \
                  Contents, Pull requests, Secrets, Variables, Workflows: read and write)"
+            }
+            Self::Cloudflare => {
+                "https://dash.cloudflare.com/profile/api-tokens (Create token, Edit zone DNS: your \
+                 zones; Zone Read and DNS Edit)"
             }
         }
     }
@@ -71,13 +89,15 @@ impl Connect {
         let context = start.open_any().await?;
         let provider = self.provider.provider();
         let token = self.token(&start)?;
-        let found = connect(&context, provider, token).await;
-        let found = found.map_err(|error| self.explained(error))?;
+        let found = connect(&context, provider, token.clone()).await;
+        let found = found.map_err(|error| self.explained(error, &token))?;
         super::say(&format!("{}: {found}", provider.as_str()));
         super::say("the token is stored, sealed with the master key");
         let set = match self.provider {
             ProviderName::Hetzner => start.settings.hetzner_token.is_some(),
+            ProviderName::DigitalOcean => start.settings.digitalocean_token.is_some(),
             ProviderName::Github => start.settings.github_token.is_some(),
+            ProviderName::Cloudflare => start.settings.cloudflare_token.is_some(),
         };
         if set {
             let variable = format!("VMKIT_{}_TOKEN", provider.as_str().to_ascii_uppercase());
@@ -95,7 +115,9 @@ impl Connect {
         }
         let official = match self.provider {
             ProviderName::Hetzner => hetzner_cli_token(&start.environment)?,
+            ProviderName::DigitalOcean => digitalocean_cli_token(&start.environment)?,
             ProviderName::Github => github_cli_token(&start.environment)?,
+            ProviderName::Cloudflare => cloudflare_token(&start.environment),
         };
         if self.official {
             return official.map(|found| found.token).ok_or_else(|| self.no_official());
@@ -134,19 +156,29 @@ impl Connect {
                 .fix(format!("copy it again from {page}"))
                 .usage());
         }
-        // It is not to be sent to somebody whom it does not concern.
-        let githubs = GITHUB_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
-        if githubs && matches!(self.provider, ProviderName::Hetzner) {
-            let message = "that is a token of GitHub, and was not sent to Hetzner";
-            return Err(CliError::new("other_providers_token", message)
-                .fix("run `vmkit connect github` with it")
-                .usage());
+        let token = Secret::new(text);
+        match token.issuer() {
+            Some(issuer) if issuer != self.provider.provider().as_str() => {
+                Err(self.of_another(issuer))
+            }
+            _ => Ok(token),
         }
-        Ok(Secret::new(text))
+    }
+
+    /// A token that is not to be sent to somebody whom it does not concern.
+    fn of_another(&self, issuer: &str) -> CliError {
+        let (owner, here) = (title(issuer), self.provider.title());
+        let message = format!("that is a token of {owner}, and was not sent to {here}");
+        CliError::new("other_providers_token", message)
+            .fix(match issuer {
+                "vmkit" => format!("make one at {}", self.provider.page()),
+                issuer => format!("run `vmkit connect {issuer}` with it"),
+            })
+            .usage()
     }
 
     /// What a refusal means to somebody who has just typed the token.
-    fn explained(&self, error: OpError) -> CliError {
+    fn explained(&self, error: OpError, token: &Secret) -> CliError {
         if error.code() != "token_refused" {
             return error.into();
         }
@@ -155,7 +187,13 @@ impl Connect {
             "token_refused",
             format!("{name} does not accept this token; it was not stored"),
         )
-        .fix(format!("copy it again, or make a new one at {page}"))
+        .fix(match token.likely_issuer() {
+            Some(issuer) if issuer != self.provider.provider().as_str() => format!(
+                "it has the form of a token of {}: run `vmkit connect {issuer}` with it, or make one at {page}",
+                title(issuer)
+            ),
+            _ => format!("copy it again, or make a new one at {page}"),
+        })
     }
 
     fn no_official(&self) -> CliError {
@@ -163,12 +201,20 @@ impl Connect {
             ProviderName::Hetzner => {
                 ("hcloud", "run `hcloud context create`, or leave --official out")
             }
+            ProviderName::DigitalOcean => {
+                ("doctl", "run `doctl auth init`, or leave --official out")
+            }
             ProviderName::Github => (
                 "gh",
                 "gh may keep it in the keyring: `gh auth token | vmkit connect github --stdin`",
             ),
+            ProviderName::Cloudflare => {
+                let client = "the variable CLOUDFLARE_API_TOKEN";
+                (client, "its command line's own sign-in may not edit DNS; make a token instead")
+            }
         };
-        CliError::new("no_official_token", format!("{client} holds no token in a file")).fix(hint)
+        CliError::new("no_official_token", format!("{client} holds no token that can be read"))
+            .fix(hint)
     }
 }
 
@@ -195,22 +241,32 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_github_is_not_sent_to_hetzner() {
-        for prefix in GITHUB_PREFIXES {
+    fn a_token_of_another_provider_is_not_sent() {
+        for prefix in ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"] {
             let told = refused(ProviderName::Hetzner, &format!("{prefix}token-for-tests"));
             assert!(told.starts_with("other_providers_token: "), "{told}");
             assert!(told.contains("`vmkit connect github`"), "{told}");
+        }
+        for provider in [ProviderName::Hetzner, ProviderName::Github] {
+            let told = refused(provider, "dop_v1_token-for-tests");
+            assert!(told.contains("a token of DigitalOcean"), "{told}");
+            assert!(told.contains("`vmkit connect digitalocean`"), "{told}");
+            let told = refused(provider, "vmk_token-for-tests");
+            assert!(told.contains("make one at https://"), "{told}");
         }
     }
 
     #[test]
     fn a_refused_token_is_told_as_the_one_just_given() {
         let connect = Connect { provider: ProviderName::Github, stdin: true, official: false };
-        let told = connect.explained(crate::github::GitHubError::Auth.into());
+        let refusal = || crate::github::GitHubError::Auth.into();
+        let told = connect.explained(refusal(), &Secret::new("token-for-tests"));
         assert_eq!(
             told.to_string(),
             "token_refused: GitHub does not accept this token; it was not stored"
         );
         assert!(told.fix.contains("make a new one at https://github.com/"), "{}", told.fix);
+        let told = connect.explained(refusal(), &Secret::new("t".repeat(64)));
+        assert!(told.fix.contains("`vmkit connect hetzner`"), "{}", told.fix);
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::{
-    AccountFacts, Cloud, CloudAddress, CloudError, CloudSnapshot, CloudVm, ExtraPrices, Hetzner,
-    Pace, Rebuild, Resize, ResizeRules, StoppedVm, VmOrder,
+    AccountFacts, Cloud, CloudAddress, CloudError, CloudSnapshot, CloudVm, DigitalOcean,
+    ExtraPrices, Hetzner, Pace, Rebuild, Resize, ResizeRules, StoppedVm, VmOrder,
 };
 use crate::domain::ids::InstallationId;
 use crate::domain::names::RegionName;
@@ -19,13 +19,15 @@ use crate::domain::size::{Arch, Size};
 pub enum AnyCloud {
     /// Hetzner Cloud.
     Hetzner(Hetzner),
+    /// DigitalOcean.
+    DigitalOcean(DigitalOcean),
 }
 
 impl AnyCloud {
     /// The clouds that [`Self::connect`] knows.
-    pub const PROVIDERS: [&'static str; 1] = ["hetzner"];
+    pub const PROVIDERS: [&'static str; 2] = ["hetzner", "digitalocean"];
 
-    /// A client for `provider` (`hetzner`); talks to nobody yet.
+    /// A client for `provider` (`hetzner`, `digitalocean`); talks to nobody yet.
     pub fn connect(
         provider: &str,
         base_url: &Url,
@@ -34,14 +36,16 @@ impl AnyCloud {
     ) -> Result<Self, CloudError> {
         match provider {
             "hetzner" => Ok(Self::Hetzner(Hetzner::new(base_url, token, pace)?)),
+            "digitalocean" => Ok(Self::DigitalOcean(DigitalOcean::new(base_url, token, pace)?)),
             _ => Err(CloudError::UnknownProvider { provider: crate::requests::clean(provider) }),
         }
     }
 
-    /// Its name in the store: `hetzner`.
+    /// Its name in the store: `hetzner`, `digitalocean`.
     pub fn provider(&self) -> &'static str {
         match self {
             Self::Hetzner(_) => "hetzner",
+            Self::DigitalOcean(_) => "digitalocean",
         }
     }
 }
@@ -52,6 +56,7 @@ macro_rules! forward {
         $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, CloudError> {
             match self {
                 Self::Hetzner(cloud) => cloud.$name($($arg),*).await,
+                Self::DigitalOcean(cloud) => cloud.$name($($arg),*).await,
             }
         })*
     };
@@ -61,6 +66,7 @@ impl Cloud for AnyCloud {
     fn resize_rules(&self) -> ResizeRules {
         match self {
             Self::Hetzner(cloud) => cloud.resize_rules(),
+            Self::DigitalOcean(cloud) => cloud.resize_rules(),
         }
     }
 

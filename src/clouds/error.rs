@@ -22,7 +22,7 @@ fn list(fields: &[FieldFault]) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum CloudError {
     /// A cloud that VMKit does not know.
-    #[error("`{provider}` is not a cloud that VMKit knows; use `hetzner`")]
+    #[error("`{provider}` is not a cloud that VMKit knows; use `hetzner` or `digitalocean`")]
     UnknownProvider {
         /// What was given.
         provider: String,

@@ -1,8 +1,13 @@
 //! Hetzner Cloud: a thin client, and nothing of its JSON leaves this folder.
 
 mod account;
+mod actions;
+mod addresses;
+mod changes;
+mod power;
 mod refusal;
 mod servers;
+mod snapshots;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -12,8 +17,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::{
-    AccountFacts, Cloud, CloudAddress, CloudError, CloudSnapshot, CloudVm, ExtraPrices, Rebuild,
-    Resize, ResizeRules, StoppedVm, VmOrder,
+    AccountFacts, Cloud, CloudAddress, CloudError, CloudSnapshot, CloudVm, ExtraPrices, FieldFault,
+    Rebuild, Resize, ResizeRules, StoppedVm, VmOrder,
 };
 use crate::domain::ids::InstallationId;
 use crate::domain::names::RegionName;
@@ -164,138 +169,139 @@ impl Cloud for Hetzner {
     }
 
     async fn extra_prices(&self) -> Result<ExtraPrices, CloudError> {
-        not_yet("extra prices")
+        self.extras().await
     }
 
     fn resize_rules(&self) -> ResizeRules {
-        ResizeRules { repricing: None, downtime_s: 120 }
+        changes::RESIZE_RULES
     }
 
     async fn start_vm(
         &self,
-        _id: &str,
-        _installation: InstallationId,
-        _limit: Duration,
+        id: &str,
+        installation: InstallationId,
+        limit: Duration,
     ) -> Result<CloudVm, CloudError> {
-        not_yet("power on")
+        self.power_on(id, installation, limit).await
     }
 
     async fn stop_vm(
         &self,
-        _id: &str,
-        _installation: InstallationId,
-        _grace: Duration,
+        id: &str,
+        installation: InstallationId,
+        grace: Duration,
     ) -> Result<StoppedVm, CloudError> {
-        not_yet("power off")
+        self.power_off(id, installation, grace).await
     }
 
     async fn cycle_vm(
         &self,
-        _id: &str,
-        _installation: InstallationId,
-        _limit: Duration,
+        id: &str,
+        installation: InstallationId,
+        limit: Duration,
     ) -> Result<CloudVm, CloudError> {
-        not_yet("power cycle")
+        self.power_cycle(id, installation, limit).await
     }
 
     async fn rename_vm(
         &self,
-        _id: &str,
-        _installation: InstallationId,
-        _name: &str,
+        id: &str,
+        installation: InstallationId,
+        name: &str,
     ) -> Result<CloudVm, CloudError> {
-        not_yet("renaming")
+        self.rename(id, installation, name).await
     }
 
     async fn adopt_vm(
         &self,
-        _id: &str,
-        _labels: &BTreeMap<String, String>,
+        id: &str,
+        labels: &BTreeMap<String, String>,
     ) -> Result<CloudVm, CloudError> {
-        not_yet("adopting")
+        self.take_over(id, labels).await
     }
 
     async fn rebuild_vm(
         &self,
-        _id: &str,
-        _installation: InstallationId,
-        _rebuild: &Rebuild,
+        id: &str,
+        installation: InstallationId,
+        rebuild: &Rebuild,
     ) -> Result<CloudVm, CloudError> {
-        not_yet("rebuilding")
+        self.rebuild(id, installation, rebuild).await
     }
 
     async fn resize_vm(
         &self,
-        _id: &str,
-        _installation: InstallationId,
-        _resize: &Resize,
+        id: &str,
+        installation: InstallationId,
+        resize: &Resize,
     ) -> Result<CloudVm, CloudError> {
-        not_yet("resizing")
+        self.change_size(id, installation, resize).await
     }
 
     async fn snapshot_vm(
         &self,
-        _id: &str,
-        _installation: InstallationId,
-        _name: &str,
-        _labels: &BTreeMap<String, String>,
+        id: &str,
+        installation: InstallationId,
+        name: &str,
+        labels: &BTreeMap<String, String>,
     ) -> Result<CloudSnapshot, CloudError> {
-        not_yet("snapshots")
+        self.keep_disk(id, installation, name, labels).await
     }
 
     async fn list_snapshots(&self) -> Result<Vec<CloudSnapshot>, CloudError> {
-        not_yet("snapshots")
+        self.snapshots().await
     }
 
     async fn delete_snapshot(
         &self,
-        _id: &str,
-        _installation: InstallationId,
+        id: &str,
+        installation: InstallationId,
     ) -> Result<(), CloudError> {
-        not_yet("snapshots")
+        self.drop_snapshot(id, installation).await
     }
 
     async fn ensure_address(
         &self,
-        _name: &str,
-        _region: &RegionName,
-        _vm: Option<&str>,
-        _labels: &BTreeMap<String, String>,
+        name: &str,
+        region: &RegionName,
+        vm: Option<&str>,
+        labels: &BTreeMap<String, String>,
     ) -> Result<Option<CloudAddress>, CloudError> {
-        not_yet("addresses")
+        self.own_address(name, region, vm, labels).await.map(Some)
     }
 
     async fn list_addresses(&self) -> Result<Vec<CloudAddress>, CloudError> {
-        not_yet("addresses")
+        self.addresses().await
     }
 
     async fn assign_address(
         &self,
-        _id: &str,
-        _vm: &str,
-        _installation: InstallationId,
+        id: &str,
+        vm: &str,
+        installation: InstallationId,
     ) -> Result<CloudAddress, CloudError> {
-        not_yet("addresses")
+        self.give_address(id, vm, installation).await
     }
 
     async fn release_address(
         &self,
-        _id: &str,
-        _installation: InstallationId,
+        id: &str,
+        installation: InstallationId,
     ) -> Result<(), CloudError> {
-        not_yet("addresses")
+        self.take_address(id, installation).await
     }
 
     async fn delete_address(
         &self,
-        _id: &str,
-        _installation: InstallationId,
+        id: &str,
+        installation: InstallationId,
     ) -> Result<(), CloudError> {
-        not_yet("addresses")
+        self.drop_address(id, installation).await
     }
 }
 
-/// SEAM: goes with the last of its callers.
-fn not_yet<T>(what: &str) -> Result<T, CloudError> {
-    Err(CloudError::NotOffered { provider: PROVIDER, what: what.to_owned() })
+/// A request that is wrong in one field.
+fn invalid(field: &str, message: &str) -> CloudError {
+    let fields = vec![FieldFault { field: field.to_owned(), message: message.to_owned() }];
+    CloudError::Invalid { provider: PROVIDER, fields }
 }

@@ -12,8 +12,14 @@ use super::{SettingsError, read_text};
 pub struct FileSettings {
     /// As `VMKIT_HETZNER_URL`.
     pub hetzner_url: Option<String>,
+    /// As `VMKIT_DIGITALOCEAN_URL`.
+    pub digitalocean_url: Option<String>,
     /// As `VMKIT_GITHUB_URL`.
     pub github_url: Option<String>,
+    /// As `VMKIT_CLOUDFLARE_URL`.
+    pub cloudflare_url: Option<String>,
+    /// As `VMKIT_RESOLVER`.
+    pub resolver: Option<String>,
     /// As `VMKIT_AGENT_LISTEN`.
     pub agent_listen: Option<String>,
     /// As `VMKIT_PUBLIC_URL`.

@@ -54,6 +54,50 @@ pub fn hetzner_cli_token(
     }))
 }
 
+/// The token of doctl's current context, or of `DIGITALOCEAN_ACCESS_TOKEN` or `DIGITALOCEAN_TOKEN`.
+///
+/// # Errors
+/// doctl's file is there and cannot be read.
+pub fn digitalocean_cli_token(
+    environment: &Environment,
+) -> Result<Option<OfficialToken>, SettingsError> {
+    /// The first context is called `default`, and its token stands at the top.
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default, rename = "access-token")]
+        access_token: Option<String>,
+        #[serde(default, rename = "auth-contexts")]
+        contexts: Option<std::collections::BTreeMap<String, String>>,
+        #[serde(default)]
+        context: Option<String>,
+    }
+    let names = ["DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN"];
+    if let Some(token) = variable(environment, &names) {
+        return Ok(Some(token));
+    }
+    let Some(mut folder) = config_dir(environment) else { return Ok(None) };
+    if cfg!(target_os = "macos") && environment.path("XDG_CONFIG_HOME").is_none() {
+        // Go's word for it there.
+        folder = folder.with_file_name("Library").join("Application Support");
+    }
+    let path = folder.join("doctl").join("config.yaml");
+    let Some(text) = read_text(&path)? else { return Ok(None) };
+    let file: File = serde_saphyr::from_str(&text).map_err(|_| SettingsError::BadFile {
+        path: path.clone(),
+        message: "it is not what doctl writes".to_owned(),
+    })?;
+    let context = environment.text("DIGITALOCEAN_CONTEXT").map(str::to_owned).or(file.context);
+    let context = context.unwrap_or_else(|| "default".to_owned());
+    let token = match context.as_str() {
+        "default" => file.access_token,
+        name => file.contexts.and_then(|mut all| all.remove(name)),
+    };
+    Ok(token.filter(|token| !token.is_empty()).map(|token| OfficialToken {
+        token: Secret::new(token),
+        found_in: format!("doctl's context `{context}` in {}", path.display()),
+    }))
+}
+
 /// The token of gh for github.com, or of `GH_TOKEN` or `GITHUB_TOKEN`. Nothing where gh keeps it in the
 /// system's keyring (`gh auth token` prints it then).
 ///
@@ -81,6 +125,12 @@ pub fn github_cli_token(environment: &Environment) -> Result<Option<OfficialToke
         token: Secret::new(token),
         found_in: format!("gh's {}", path.display()),
     }))
+}
+
+/// The token that Cloudflare's own clients take from the variable `CLOUDFLARE_API_TOKEN`: its command
+/// line's sign-in may not edit DNS.
+pub fn cloudflare_token(environment: &Environment) -> Option<OfficialToken> {
+    variable(environment, &["CLOUDFLARE_API_TOKEN"])
 }
 
 fn variable(environment: &Environment, names: &[&str]) -> Option<OfficialToken> {
@@ -117,6 +167,20 @@ mod tests {
         assert_eq!(found.token.expose(), "b-for-tests");
         assert!(found.found_in.contains("`work`"));
 
+        assert!(digitalocean_cli_token(&environment).expect("looked").is_none());
+        let doctl = environment_dir(home.path());
+        std::fs::create_dir_all(&doctl).expect("made");
+        let file =
+            "access-token: d-for-tests\nauth-contexts:\n  team: e-for-tests\ncontext: team\n";
+        std::fs::write(doctl.join("config.yaml"), file).expect("written");
+        let found = digitalocean_cli_token(&environment).expect("read").expect("a token");
+        assert_eq!(found.token.expose(), "e-for-tests");
+        assert!(found.found_in.contains("`team`"));
+        let default = file.replace("context: team", "context: default");
+        std::fs::write(doctl.join("config.yaml"), default).expect("written");
+        let found = digitalocean_cli_token(&environment).expect("read").expect("a token");
+        assert_eq!(found.token.expose(), "d-for-tests");
+
         let gh = home.path().join(".config/gh");
         std::fs::create_dir_all(&gh).expect("made");
         std::fs::write(
@@ -128,5 +192,12 @@ mod tests {
         assert_eq!(found.token.expose(), "c-for-tests");
         std::fs::write(gh.join("hosts.yml"), "github.com:\n    user: anna\n").expect("written");
         assert!(github_cli_token(&environment).expect("read").is_none(), "it is in the keyring");
+    }
+
+    /// Where doctl keeps its file on this system.
+    fn environment_dir(home: &std::path::Path) -> PathBuf {
+        let folder =
+            if cfg!(target_os = "macos") { "Library/Application Support" } else { ".config" };
+        home.join(folder).join("doctl")
     }
 }

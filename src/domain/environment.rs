@@ -59,6 +59,9 @@ impl Environment {
 /// What a person chose for an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
+    /// The cloud to order from; where none is named, the one that has size and region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// The size to order.
     pub size: SizeName,
     /// The region to order in.
@@ -73,12 +76,20 @@ pub struct Settings {
     pub protected: bool,
 }
 
+impl Settings {
+    /// Whether asking for these would change nothing where `stored` holds.
+    pub fn are(&self, stored: &Self) -> bool {
+        let provider = self.provider.clone().or_else(|| stored.provider.clone());
+        Self { provider, ..self.clone() } == *stored
+    }
+}
+
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vm {
     /// Its id; its name at the cloud is `vmkit-` and the bare id.
     pub id: VmId,
-    /// The cloud: `hetzner`.
+    /// The cloud: `hetzner`, `digitalocean`.
     pub provider: String,
     /// The cloud's own id, once the cloud has answered.
     pub provider_id: Option<String>,

@@ -1,10 +1,14 @@
 //! Names that people give, parsed once at the edge. Every one is safe in YAML, in a shell word, in
 //! a label and in a path: the character sets are closed, so `<%`, `$` and `/` cannot occur.
 
+mod given;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use given::BadDomain;
 
 /// A name that does not fit its rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

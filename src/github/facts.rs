@@ -83,6 +83,8 @@ pub struct TreeEntry {
     pub kind: EntryKind,
     /// Its size in bytes, for files.
     pub size: Option<u64>,
+    /// The id of its content in git, 40 or 64 hex digits, where GitHub sent one.
+    pub id: Option<String>,
 }
 
 /// Every entry under a tree.

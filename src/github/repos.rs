@@ -11,6 +11,7 @@ use super::facts::{
 use super::{GitHub, checked, in_repo, wire};
 use crate::domain::clock::Millis;
 use crate::domain::names::{CommitSha, RepoName};
+use crate::github::kept::Known;
 use crate::requests::Call;
 
 /// GitHub itself sends no content of larger files.
@@ -28,7 +29,7 @@ impl GitHub {
     /// A repo; one that was renamed is found by its old name too.
     pub async fn repo(&self, repo: &RepoName) -> Result<RepoFacts, GitHubError> {
         let call = in_repo(Call::get(""), repo, "");
-        let answer = self.ask(&call, &format!("repo `{repo}`")).await?;
+        let answer = self.ask_again(call, &format!("repo `{repo}`")).await?;
         let found: wire::Repo = answer.json("the repo")?;
         let may = found.permissions.unwrap_or_default();
         Ok(RepoFacts {
@@ -49,7 +50,7 @@ impl GitHub {
     ) -> Result<CommitFacts, GitHubError> {
         let call = in_repo(Call::get(""), repo, "commits").under(checked("ref", git_ref)?);
         let what = || format!("ref `{git_ref}` of `{repo}`");
-        let answer = match self.ask(&call, &what()).await {
+        let answer = match self.ask_again(call, &what()).await {
             // GitHub's words for a ref that names nothing.
             Err(GitHubError::Invalid { .. }) => Err(GitHubError::NotFound { what: what() }),
             other => other,
@@ -72,9 +73,28 @@ impl GitHub {
     pub async fn tree(&self, repo: &RepoName, commit: &CommitSha) -> Result<Tree, GitHubError> {
         let call = in_repo(Call::get(""), repo, "git/trees").at(commit).query("recursive", 1);
         let what = format!("commit `{}` of `{repo}`", commit.short());
-        let tree: wire::Tree = self.ask(&call, &what).await?.json("the tree")?;
+        let tree: wire::Tree = self.ask_again(call, &what).await?.json("the tree")?;
         let entries = tree.tree.into_iter().map(entry).collect();
         Ok(Tree { entries, truncated: tree.truncated })
+    }
+
+    /// The bytes of a file of a commit's tree; one with the same content as an earlier one is not
+    /// asked for again, whatever its commit. None where it is gone. At most 1 MiB.
+    pub async fn read_entry(
+        &self,
+        repo: &RepoName,
+        entry: &TreeEntry,
+        commit: &CommitSha,
+    ) -> Result<Option<Vec<u8>>, GitHubError> {
+        let name = entry.id.as_ref().map(|id| format!("{repo} {id}"));
+        if let Some(known) = name.as_ref().and_then(|name| self.kept.get(name)) {
+            return Ok(Some(known.body));
+        }
+        let bytes = self.read_file(repo, &entry.path, commit.as_str()).await?;
+        if let (Some(name), Some(bytes)) = (name, &bytes) {
+            self.kept.put(name, Known { etag: None, body: bytes.clone() });
+        }
+        Ok(bytes)
     }
 
     /// A file's bytes; none where there is no file of that path. At most 1 MiB.
@@ -127,5 +147,7 @@ fn entry(entry: wire::Entry) -> TreeEntry {
         "160000" => EntryKind::Submodule,
         _ => EntryKind::Other(entry.mode),
     };
-    TreeEntry { path: entry.path, kind, size: entry.size }
+    let hex = entry.sha.chars().all(|c| c.is_ascii_hexdigit());
+    let id = (matches!(entry.sha.len(), 40 | 64) && hex).then_some(entry.sha);
+    TreeEntry { path: entry.path, kind, size: entry.size, id }
 }

@@ -79,6 +79,8 @@ pub(super) struct Entry {
     pub(super) mode: String,
     #[serde(default)]
     pub(super) size: Option<u64>,
+    #[serde(default)]
+    pub(super) sha: String,
 }
 
 /// A file of the contents API; a folder is a list instead.

@@ -76,6 +76,15 @@ impl<Out: Serialize> Answer<Out> {
         Self(Kind::Said { word: Some(word), text: text.into(), facts: Some(facts) })
     }
 
+    /// The same facts, said otherwise.
+    #[must_use]
+    pub fn saying(self, first: Word, said: String) -> Self {
+        match self.0 {
+            Kind::Said { facts, .. } => Self(Kind::Said { word: Some(first), text: said, facts }),
+            asked @ Kind::Asked(_) => Self(asked),
+        }
+    }
+
     /// A question to the person, which the client carries (2026-07-28 only).
     pub fn question(question: InputRequiredResult) -> Self {
         Self(Kind::Asked(Box::new(question)))

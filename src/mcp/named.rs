@@ -2,10 +2,11 @@
 //! right call.
 
 use super::error::ToolError;
-use super::{Server, line};
+use super::{Call, Server, line};
 use crate::domain::clock::Millis;
+use crate::domain::ids::VmId;
 use crate::domain::names::{AppSlug, BadName, EnvironmentPath, RepoName};
-use crate::operations::{OpError, environments};
+use crate::operations::{OpError, environments, inhabited};
 
 impl Server {
     /// An environment that exists.
@@ -21,6 +22,38 @@ impl Server {
             }
         }
         Err(self.not_an_environment(given).await?)
+    }
+
+    /// A VM, by its own id or by an environment on it. Whoever lives on it is touched too, so a key
+    /// for some environments has to be for all of them.
+    pub(crate) async fn vm(
+        &self,
+        call: &Call,
+        environment: Option<&str>,
+        vm: Option<&str>,
+    ) -> Result<VmId, ToolError> {
+        let id = match (environment, vm) {
+            (Some(given), None) => {
+                let path = self.environment(given).await?;
+                let found = environments::environment(&self.context().store, &path).await?;
+                found.vm.ok_or(OpError::NoVm { environment: path.to_string() })?
+            }
+            (None, Some(given)) => given.parse().map_err(|error| {
+                ToolError::new("bad_id", format!("in the field `vm`: {error}"))
+                    .fix("`get_overview` lists the VMs; or name an environment on it")
+            })?,
+            (None, None) | (Some(_), Some(_)) => {
+                let message = "one of the fields `environment` and `vm` says which VM";
+                return Err(ToolError::new("bad_argument", message).fix("give just one of them"));
+            }
+        };
+        let here = inhabited(self.context(), id).await?;
+        if here.environments.iter().any(|one| !call.caller().may_see(&one.path)) {
+            let message = format!("VM {id} carries environments that this key is not for");
+            let fix = "ask the owner for a key for all of them (`vmkit keys create`)";
+            return Err(ToolError::new("place_not_allowed", message).fix(fix));
+        }
+        Ok(id)
     }
 
     /// The name of an environment that is to be made.

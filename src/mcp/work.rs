@@ -14,6 +14,7 @@ use super::question::{Asked, Question};
 use super::{Answer, Server, Word, line};
 use crate::domain::deploy::DeployAction;
 use crate::domain::ids::{OperationId, PlanId};
+use crate::domain::names::EnvironmentPath;
 use crate::domain::operation::{OperationState, Progress};
 use crate::domain::plan::PlanBody;
 use crate::operations::deploy::{DeployRequest, Preview, preview};
@@ -99,6 +100,21 @@ pub(crate) fn planned(plan: &plans::PlanRow, tool: &str) -> Answer<Work> {
     let text = format!(
         "this is a plan, nothing was done: {}\nTo carry it out, show it to the user, and once they \
          agree call `{tool}` again with plan_id `{}` (good until {})",
+        told(&plan.body),
+        plan.id,
+        plan.expires_at.rfc3339()
+    );
+    Answer::deed(Word::NotExecuted, text, plan_facts(plan))
+}
+
+/// The answer to a deploy where the environment's settings ask for another size than its VM has.
+pub(crate) fn resize_first(path: &EnvironmentPath, plan: &plans::PlanRow) -> Answer<Work> {
+    let text = format!(
+        "nothing was deployed: the settings of {path} ask for another size than its VM has. This is \
+         the plan of the change: {}\nTo carry it out, show it to the user, and once they agree call \
+         `resize_vm` with environment `{path}`, that size and plan_id `{}` (good until {}), then \
+         deploy again. To deploy without it, call `resize_vm` with the size that the VM has and \
+         later: true",
         told(&plan.body),
         plan.id,
         plan.expires_at.rfc3339()
@@ -246,6 +262,46 @@ impl Server {
             }
             _ => ended(&view),
         }
+    }
+
+    /// As [`Self::follow`]; what ended well and left something for a person to do waits for them.
+    pub(crate) async fn follow_by_hand(
+        &self,
+        call: &mut Call,
+        id: OperationId,
+        wait_seconds: Option<u32>,
+    ) -> Result<Answer<Work>, ToolError> {
+        let view = self.watch(call, id, wait_seconds.unwrap_or(WAIT_SECONDS)).await?;
+        let answer = ended(&view)?;
+        if view.row.state != OperationState::Succeeded {
+            return Ok(answer);
+        }
+        let result = view.row.result.clone().unwrap_or_default();
+        let list = |name: &str| -> Vec<String> {
+            let items = result[name].as_array().into_iter().flatten();
+            items.filter_map(Value::as_str).map(|item| format!("- {}", line(item, 400))).collect()
+        };
+        let mut lines = vec![format!("{} {}", view.row.kind, view.row.id)];
+        for name in ["domain", "url", "caveat"] {
+            lines.extend(result[name].as_str().map(|said| format!("{name}: {}", line(said, 300))));
+        }
+        lines.extend(list("records"));
+        let (by_hand, wrong) = (list("by_hand"), list("wrong"));
+        let word = match by_hand.is_empty() && wrong.is_empty() {
+            true => Word::Done,
+            false => Word::Waiting,
+        };
+        if !by_hand.is_empty() {
+            lines.push("the user has to do this by hand:".to_owned());
+            lines.extend(by_hand);
+        }
+        if !wrong.is_empty() {
+            lines.push("what the name servers say now:".to_owned());
+            lines.extend(wrong);
+        }
+        let next = result["next"].as_str().filter(|next| !next.is_empty());
+        lines.extend(next.map(|next| format!("next: {next}")));
+        Ok(answer.saying(word, lines.join("\n")))
     }
 
     /// Waits until an operation is over, the time is, or nobody listens any more.

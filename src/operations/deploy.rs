@@ -67,6 +67,8 @@ pub struct DeployRequest {
     pub version: Version,
     /// The commit that the caller believes the ref to be at, in full or its first digits.
     pub expect_sha: Option<String>,
+    /// Codes of blocking rows of the checklist that the caller accepts.
+    pub ignore_checks: Vec<String>,
 }
 
 /// What the steps need, as the journal keeps it.
@@ -222,7 +224,10 @@ async fn resolve(
     environment: &Environment,
 ) -> Result<Resolved, OpError> {
     let resolved = match &request.version {
-        Version::Ref(git_ref) => build(context, row, environment, git_ref.as_deref()).await?,
+        Version::Ref(git_ref) => {
+            let ignored = &request.ignore_checks;
+            build(context, row, environment, git_ref.as_deref(), ignored).await?
+        }
         Version::Current => current(context, environment).await?,
         Version::Release { to, env } => release(context, environment, *to, *env).await?,
     };
@@ -261,13 +266,17 @@ async fn build(
     row: &AppRow,
     environment: &Environment,
     git_ref: Option<&str>,
+    ignored: &[String],
 ) -> Result<Resolved, OpError> {
-    let reasons = repo::blocking(&repo::kept_scan(row)?);
+    let github = context.accounts.github().await?;
+    let mut reasons = repo::blocking_but(&repo::kept_scan(row)?, ignored);
+    if !reasons.is_empty() {
+        reasons = blocking_now(context, &github, row, git_ref, ignored).await?;
+    }
     if !reasons.is_empty() {
         let app = row.app.slug.to_string();
         return Err(OpError::Blocked { app, reasons: reasons.join("; ") });
     }
-    let github = context.accounts.github().await?;
     let (name, branch) = (&row.app.repo, &row.app.default_branch);
     if github.read_file(name, WORKFLOW_PATH, branch).await?.is_none() {
         let missing = format!("`{WORKFLOW_PATH}`");
@@ -281,6 +290,22 @@ async fn build(
         env_revision: environment.env_revision,
         rollback_of: None,
     })
+}
+
+/// What stands in the way as the repo is now: somebody may have mended it since it was scanned.
+async fn blocking_now(
+    context: &Context,
+    github: &repo::GitHub,
+    row: &AppRow,
+    git_ref: Option<&str>,
+    ignored: &[String],
+) -> Result<Vec<String>, OpError> {
+    let scan = repo::scan(github, &row.app.repo, git_ref, &row.app.root).await?.scan;
+    let reasons = repo::blocking_but(&scan, ignored);
+    if reasons.is_empty() && git_ref.is_none() {
+        context.store.put_app(AppRow { scan: json!(scan), ..row.clone() }).await?;
+    }
+    Ok(reasons)
 }
 
 async fn current(context: &Context, environment: &Environment) -> Result<Resolved, OpError> {

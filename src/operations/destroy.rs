@@ -86,7 +86,7 @@ pub async fn plan(
         touches.push(format!("VM {id}"));
     }
     if let Some(domain) = &environment.settings.domain {
-        touches.push(format!("domain {domain} (its DNS record is yours and stays)"));
+        touches.push(format!("domain {domain} (DNS records that VMKit made go, others stay)"));
     }
     let monthly = vm.as_ref().map(|row| row.monthly);
     let body = PlanBody {
@@ -229,7 +229,7 @@ impl Operation for Destroy {
     fn run<'a>(
         &'a self,
         step: &'static str,
-        _run: &'a Run<'a>,
+        run: &'a Run<'a>,
     ) -> BoxFuture<'a, Result<StepEnd, OpError>> {
         async move {
             let shared = Shared::of(&self.context);
@@ -248,6 +248,10 @@ impl Operation for Destroy {
                     }
                 }
                 "forget" => {
+                    let removed = super::domains::remove(&self.context, self.params.environment);
+                    for left in removed.await?.left {
+                        run.say(format!("delete by hand: {left}")).await?;
+                    }
                     let now = self.context.clock.now();
                     self.context.store.remove_environment(self.params.environment, now).await?;
                 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,12 +19,15 @@ use super::{Context, Kind, Operation, Step, StepEnd};
 use crate::domain::clock::Millis;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::OperationState;
+use crate::domain::waits;
 use crate::store::{Failure, Lease, OperationRow, StepState, Store, StoreError};
 
 /// How long a lease lasts without being renewed, in milliseconds.
 const LEASE_MS: i64 = 15_000;
 /// How often open operations are looked for without being told, in milliseconds.
 const LOOK_MS: u64 = 1_000;
+/// The longest wait for a provider that accepts no more calls before a time that it named.
+const LIMITED_MAX: Duration = Duration::from_secs(15 * 60);
 /// Under this age a resume goes on as if nothing had happened, in milliseconds.
 const FRESH_MS: i64 = 10 * 60 * 1000;
 
@@ -123,6 +127,19 @@ impl Run<'_> {
     }
 }
 
+/// Waits, and looks now and then whether somebody asked to stop.
+async fn wait(run: &Run<'_>, pause: Duration) -> Result<(), OpError> {
+    let until = tokio::time::Instant::now() + pause;
+    loop {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        tokio::time::sleep(left.min(Duration::from_millis(LOOK_MS))).await;
+        if tokio::time::Instant::now() >= until {
+            return Ok(());
+        }
+        run.stop_if_asked().await?;
+    }
+}
+
 /// When an operation last moved or its driver last renewed the lease: a step may take long and say
 /// nothing.
 fn last_sign_of_life(row: &OperationRow) -> Millis {
@@ -202,11 +219,17 @@ impl Drive {
         let still_ms = self.now().since_ms(last_sign_of_life(&row));
         let resumed = !journal.states.is_empty() && !row.undoing;
         if let (true, Err(tool)) = (resumed && still_ms > FRESH_MS, operation.resumes_when_old()) {
-            let error = OpError::Interrupted { tool, minutes: still_ms / 60_000 };
-            return self.end_stuck(Some(operation), error.failure()).await;
+            let failure = OpError::Interrupted { tool, minutes: still_ms / 60_000 }.failure();
+            // Noted first: who comes after us must not take it for fresh.
+            let store = &self.context.store;
+            store.start_undo(self.lease.clone(), failure.clone(), self.now()).await?;
+            return self.end_stuck(Some(operation), failure).await;
         }
         if row.undoing {
             let failure = row.failure.unwrap_or_else(|| OpError::Cancelled.failure());
+            if failure.code == OpError::INTERRUPTED {
+                return self.end_stuck(Some(operation), failure).await;
+            }
             return self.undo(operation, &mut journal, failure).await;
         }
         for (position, step) in (0_u32..).zip(operation.steps()) {
@@ -270,10 +293,13 @@ impl Drive {
             store.start_step(self.lease.clone(), position, step.name, says, self.now()).await?;
             let run = self.run(position, &journal.outputs, begun || tries > 0);
             let ran = match run.stop_if_asked().await {
-                Ok(()) => operation.run(step.name, &run).await,
+                Ok(()) => {
+                    let listener = self.listener(position, step.says);
+                    waits::heard_by(listener, operation.run(step.name, &run)).await
+                }
                 Err(stop) => Err(stop),
             };
-            let error = match ran {
+            let mut error = match ran {
                 Ok(end) => {
                     let output = match &end {
                         StepEnd::Done(output) => output.clone(),
@@ -291,16 +317,47 @@ impl Drive {
                 return Err(error);
             }
             tries += 1;
-            if error.retryable() && tries < self.context.pace.attempts {
-                let pause = self.context.pace.pause(tries);
+            if let Some(pause) = self.pause(&error, tries) {
                 run.say(format!("{error}; trying again in {:.1} s", pause.as_secs_f32())).await?;
-                tokio::time::sleep(pause).await;
-                continue;
+                match wait(&run, pause).await {
+                    Ok(()) => continue,
+                    Err(lost) if lost.is_lost_lease() => return Err(lost),
+                    Err(stop) => error = stop,
+                }
             }
             let (lease, now, text) = (self.lease.clone(), self.now(), Some(error.to_string()));
             store.move_step(lease, position, StepState::Failed, None, text, now).await?;
             return Err(error);
         }
+    }
+
+    /// How long to wait before a step is tried again; none where that has no point. A provider
+    /// that named a time is asked at that time, unless it is too far away.
+    fn pause(&self, error: &OpError, tries: u32) -> Option<Duration> {
+        if !error.retryable() || tries >= self.context.pace.attempts {
+            return None;
+        }
+        let named = error.retry_at().map_or(0, |at| at.since_ms(self.now()));
+        let named = Duration::from_millis(u64::try_from(named).unwrap_or(0));
+        (named <= LIMITED_MAX).then(|| named.max(self.context.pace.pause(tries)))
+    }
+
+    /// Writes the long waits of a step into the operation's progress.
+    fn listener(&self, position: u32, says: &'static str) -> waits::Listener {
+        let (context, lease) = (Arc::clone(&self.context), self.lease.clone());
+        Arc::new(move |what| {
+            let (context, lease) = (Arc::clone(&context), lease.clone());
+            let message = what.map_or(says.to_owned(), |what| format!("{says}: {what}"));
+            async move {
+                let now = context.clock.now();
+                let said = context.store.set_progress(lease, position + 1, message, now).await;
+                if let Err(error) = said {
+                    // A lost lease stops the driver at the journal's next write.
+                    tracing::debug!(code = error.code(), "a wait could not be told");
+                }
+            }
+            .boxed()
+        })
     }
 
     fn run<'a>(
@@ -363,15 +420,21 @@ impl Drive {
         let run = self.run(position, &journal.outputs, true);
         let mut tries = 0;
         loop {
-            let Err(error) = operation.undo(step.name, &run).await else {
+            let listener = self.listener(position, step.says);
+            let undone = waits::heard_by(listener, operation.undo(step.name, &run)).await;
+            let Err(error) = undone else {
                 return Ok(mark(StepState::Undone, None).await?);
             };
             if error.is_lost_lease() {
                 return Err(error);
             }
             tries += 1;
-            if error.retryable() && tries < self.context.pace.attempts {
-                tokio::time::sleep(self.context.pace.pause(tries)).await;
+            if let Some(pause) = self.pause(&error, tries) {
+                if pause > waits::LONG {
+                    run.say(format!("{error}; trying again in {:.1} s", pause.as_secs_f32()))
+                        .await?;
+                }
+                tokio::time::sleep(pause).await;
                 continue;
             }
             mark(StepState::UndoFailed, Some(error.to_string())).await?;
@@ -382,9 +445,12 @@ impl Drive {
     async fn end_stuck(
         &self,
         operation: Option<&dyn Operation>,
-        failure: Failure,
+        mut failure: Failure,
     ) -> Result<OperationState, OpError> {
         if let Some(operation) = operation {
+            for left in operation.make_safe().await {
+                failure.message = format!("{}; {left}", failure.message);
+            }
             operation.ended(OperationState::Stuck, Some(&failure), &BTreeMap::new()).await?;
         }
         let message = failure.message.clone();

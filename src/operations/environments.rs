@@ -1,10 +1,11 @@
 //! Naming environments, and finding them by name.
 
+use super::catalogue::{Age, catalogue};
 use super::{Context, OpError};
-use crate::clouds::Cloud;
 use crate::domain::environment::{Environment, Settings};
 use crate::domain::ids::EnvironmentId;
 use crate::domain::names::{AppSlug, EnvironmentPath};
+use crate::domain::size::Size;
 use crate::store::{AppRow, Store};
 
 /// An app by its slug.
@@ -62,19 +63,24 @@ pub async fn found(context: &Context, slug: &AppSlug) -> Result<(u16, String), O
     Ok((scan.port, scan.health_path))
 }
 
-/// Whether an environment could be named so, and with these settings. Changes nothing.
+/// Whether an environment could be named so, and with these settings; of which cloud its size is.
+/// Changes nothing.
 ///
 /// # Errors
 /// [`OpError::UnknownApp`], [`OpError::EnvironmentExists`], or a size that the region does not have.
-pub async fn check(context: &Context, new: &NewEnvironment) -> Result<AppRow, OpError> {
+pub async fn check(context: &Context, new: &NewEnvironment) -> Result<(AppRow, Size), OpError> {
     let app = app(&context.store, &new.path.app).await?;
     if context.store.environment(new.path.clone()).await?.is_some() {
         return Err(OpError::EnvironmentExists { environment: new.path.to_string() });
     }
-    let cloud = context.accounts.cloud(crate::accounts::CLOUDS[0]).await?;
-    let sizes = cloud.sizes().await?;
-    super::provision_vm::pick_size(&sizes, &new.settings)?;
-    Ok(app)
+    if let Some(domain) = &new.settings.domain
+        && let Some(owner) = context.store.owner_of(domain.clone(), None).await?
+    {
+        let (domain, environment) = (domain.to_string(), owner.to_string());
+        return Err(OpError::DomainTaken { domain, environment });
+    }
+    let size = catalogue(context, Age::Now).await?.pick(&new.settings)?;
+    Ok((app, size))
 }
 
 /// Names an environment of an app; touches nothing outside.
@@ -82,13 +88,13 @@ pub async fn check(context: &Context, new: &NewEnvironment) -> Result<AppRow, Op
 /// # Errors
 /// [`OpError::UnknownApp`], [`OpError::EnvironmentExists`], or a size that the region does not have.
 pub async fn create(context: &Context, new: NewEnvironment) -> Result<Environment, OpError> {
-    let app = check(context, &new).await?;
+    let (app, size) = check(context, &new).await?;
     let environment = Environment {
         id: EnvironmentId::generate(),
         app: app.app.id,
         path: new.path,
         vm: None,
-        settings: new.settings,
+        settings: Settings { provider: Some(size.provider), ..new.settings },
         env_revision: 0,
         created_at: context.clock.now(),
     };

@@ -3,6 +3,8 @@
 use crate::accounts::AccountError;
 use crate::bootstrap::BootstrapError;
 use crate::clouds::CloudError;
+use crate::dns::DnsError;
+use crate::dns::resolve::ResolveError;
 use crate::domain::clock::Millis;
 use crate::domain::env_values::EnvValueError;
 use crate::domain::ids::{DeployId, OperationId, PlanId, VmId};
@@ -32,12 +34,18 @@ pub enum OpError {
     NoVm { environment: String },
     #[error("environment `{environment}` has a VM already: {vm}")]
     HasVm { environment: String, vm: String },
-    #[error("size `{size}` does not exist in region `{region}`; {near}")]
+    #[error("size `{size}` is not sold in `{region}`: {near}")]
     UnknownSize { size: String, region: String, near: String },
     #[error("size `{size}` cannot be ordered in `{region}` now: {near}")]
     SoldOut { size: String, region: String, near: String },
     #[error("the agent of a new VM could not reach this VMKit: no public address is set")]
     NoAgentGateway,
+    #[error("no connected cloud has a region `{region}`; the regions are {known}")]
+    UnknownRegion { region: String, known: String },
+    #[error("`max_monthly` of {asked} cannot be met: {clouds}; VMKit converts no currencies")]
+    OtherCurrency { asked: String, clouds: String },
+    #[error("{cloud} takes no orders from this account: {reason}")]
+    AccountBlocked { cloud: String, reason: String },
     #[error("there is no agent for {arch} VMs in {folder}")]
     NoAgentBinary { arch: String, folder: String },
     #[error("no public SSH key of yours was found, and without one you could not log in to the VM")]
@@ -94,6 +102,40 @@ pub enum OpError {
     RunLost { repo: String, deploy: DeployId },
     #[error("{what} cannot be understood: {detail}")]
     Unreadable { what: String, detail: String },
+    #[error("VM `{vm}` does not exist; {known}")]
+    UnknownVm { vm: String, known: String },
+    #[error("the server of VM {vm} is gone from {provider}")]
+    ServerGone { vm: VmId, provider: String },
+    #[error("VM {vm} has size `{size}` already")]
+    SameSize { vm: VmId, size: String },
+    #[error(
+        "size `{size}` is {arch} and VM {vm} is {has}: no cloud changes a server's architecture"
+    )]
+    OtherArch { vm: VmId, has: &'static str, size: String, arch: &'static str },
+    #[error(
+        "size `{size}` has a disk of {disk_gb} GB, and that of VM {vm} has {has_gb} GB: a disk never shrinks"
+    )]
+    SmallerDisk { vm: VmId, has_gb: u64, size: String, disk_gb: u64 },
+    #[error("the agent of VM {vm} is version {version}, which does not know how to do this")]
+    AgentTooOld { vm: VmId, version: String },
+    #[error("Kamal's lock of `{service}` is held by {by} since {since} ({why})")]
+    KamalLocked { service: String, by: String, since: String, why: String },
+    #[error("after VM {vm} was down, {reason}")]
+    AppsSilent { vm: VmId, reason: String },
+    #[error(
+        "`{domain}` is the domain of environment `{environment}`, and a domain serves one environment"
+    )]
+    DomainTaken { domain: String, environment: String },
+    #[error(
+        "environment `{environment}` has no domain: it answers by plain HTTP at its VM's address"
+    )]
+    NoDomain { environment: String },
+    #[error("`{domain}` is not the domain of `{environment}`, which has {has}")]
+    OtherDomain { domain: String, environment: String, has: String },
+    #[error("no certificate can be had for `{domain}` yet: {wrong}")]
+    NotPointed { domain: String, wrong: String },
+    #[error("`{domain}` has no certificate yet: {reason}")]
+    NoCertificate { domain: String, reason: String },
     #[error("stopped as asked")]
     Cancelled,
     #[error("interrupted {minutes} minutes ago, and a {tool} is not resumed unasked after 10")]
@@ -111,6 +153,10 @@ pub enum OpError {
     #[error(transparent)]
     GitHub(#[from] GitHubError),
     #[error(transparent)]
+    Dns(#[from] DnsError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
     Fleet(#[from] FleetError),
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
@@ -123,6 +169,9 @@ pub enum OpError {
 }
 
 impl OpError {
+    /// The word for what lay still for too long to go on.
+    pub(crate) const INTERRUPTED: &str = "interrupted";
+
     /// A stable word for it.
     pub fn code(&self) -> &str {
         match self {
@@ -137,6 +186,9 @@ impl OpError {
             Self::UnknownSize { .. } => "unknown_size",
             Self::SoldOut { .. } => "sold_out",
             Self::NoAgentGateway => "no_agent_gateway",
+            Self::UnknownRegion { .. } => "unknown_region",
+            Self::OtherCurrency { .. } => "other_currency",
+            Self::AccountBlocked { .. } => "account_blocked",
             Self::NoAgentBinary { .. } => "no_agent_binary",
             Self::NoOwnerKey => "no_owner_key",
             Self::KeyPair { .. } => "key_pair",
@@ -165,14 +217,29 @@ impl OpError {
             Self::HalfDestroyed { .. } => "half_destroyed",
             Self::RunLost { .. } => "run_lost",
             Self::Unreadable { .. } => "unreadable",
+            Self::DomainTaken { .. } => "domain_taken",
+            Self::NoDomain { .. } => "no_domain",
+            Self::OtherDomain { .. } => "other_domain",
+            Self::NotPointed { .. } => "not_pointed",
+            Self::NoCertificate { .. } => "no_certificate",
             Self::Cancelled => "cancelled",
-            Self::Interrupted { .. } => "interrupted",
+            Self::Interrupted { .. } => Self::INTERRUPTED,
+            Self::UnknownVm { .. } => "unknown_vm",
+            Self::ServerGone { .. } => "server_gone",
+            Self::SameSize { .. } => "same_size",
+            Self::OtherArch { .. } => "other_arch",
+            Self::SmallerDisk { .. } => "smaller_disk",
+            Self::AgentTooOld { .. } => "agent_too_old",
+            Self::KamalLocked { .. } => "kamal_locked",
+            Self::AppsSilent { .. } => "apps_silent",
             Self::UnknownSteps { .. } => "unknown_steps",
             Self::Ended { .. } => "already_ended",
             Self::UnknownOperation { .. } => "unknown_operation",
             Self::Account(error) => error.code(),
             Self::Cloud(error) => error.code(),
             Self::GitHub(error) => error.code(),
+            Self::Dns(error) => error.code(),
+            Self::Resolve(error) => error.code(),
             Self::Fleet(error) => error.code(),
             Self::Pipeline(error) => error.code(),
             Self::Bootstrap(error) => error.code(),
@@ -184,10 +251,12 @@ impl OpError {
     /// Whether the same call may go through later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::EnvRace | Self::Busy { .. } => true,
+            Self::EnvRace | Self::Busy { .. } | Self::NoCertificate { .. } => true,
             Self::Account(error) => error.retryable(),
             Self::Cloud(error) => error.retryable(),
             Self::GitHub(error) => error.retryable(),
+            Self::Dns(error) => error.retryable(),
+            Self::Resolve(error) => error.retryable(),
             Self::Fleet(error) => error.retryable(),
             Self::Vault(error) => error.retryable(),
             Self::Store(error) => error.retryable(),
@@ -203,10 +272,13 @@ impl OpError {
             Self::EnvironmentExists { environment } => format!("call `get_status` with environment `{environment}`"),
             Self::SlugTaken { .. } => "pass another `app` name".into(),
             Self::NotSetUp { repo, .. } => format!("call `setup_repo` with repo `{repo}` and merge its pull request"),
-            Self::Blocked { .. } => "clear the blocking rows of `scan_repo`".into(),
+            Self::Blocked { .. } => "do what each row says and push it; a row that you accept as it is goes into `ignore_checks` of `deploy`".into(),
             Self::NoVm { environment } => format!("call `provision_vm` with environment `{environment}`"),
             Self::HasVm { environment, .. } => format!("call `get_status` with environment `{environment}`"),
             Self::UnknownSize { .. } | Self::SoldOut { .. } => "call `list_sizes` and create the environment with a size that can be ordered".into(),
+            Self::UnknownRegion { .. } => "call `list_sizes` without `region`, or with one of these".into(),
+            Self::OtherCurrency { .. } => "name the currency that the cloud bills in, such as `EUR 20`".into(),
+            Self::AccountBlocked { .. } => "clear that in the provider's console, then try again".into(),
             Self::NoAgentGateway => "run a gateway (`vmkit serve`), or set VMKIT_AGENT_LISTEN and VMKIT_PUBLIC_URL to an address that the VM can reach".into(),
             Self::NoAgentBinary { arch, .. } => format!("put `vmkit-agent-{arch}` into the folder that VMKIT_AGENT_DIR names"),
             Self::NoOwnerKey => "make one with `ssh-keygen -t ed25519`, or set VMKIT_OWNER_KEY to your public key".into(),
@@ -231,19 +303,46 @@ impl OpError {
             Self::HalfDestroyed { .. } => "call `destroy` again: it goes on where this one ended".into(),
             Self::RunLost { .. } => "look at the repo's Actions tab, then deploy again".into(),
             Self::Unreadable { .. } => "call `setup_repo` again".into(),
+            Self::UnknownVm { .. } => "call `get_overview` for the VMs".into(),
+            Self::ServerGone { .. } => "look at the provider's console, then `destroy` the environment or provision it again".into(),
+            Self::SameSize { .. } => "call `list_sizes` for another one".into(),
+            Self::OtherArch { .. } => "call `list_sizes` with this VM's architecture, or create another environment with that size".into(),
+            Self::SmallerDisk { .. } => "call `list_sizes` for a size with at least that disk, or create another environment with the smaller one".into(),
+            Self::AgentTooOld { .. } => "upgrade the VM's agent, then call this again; at the provider's console it can be done by hand".into(),
+            Self::KamalLocked { .. } => "wait until that deploy is over and call this again; a lock that a dead deploy left is released with `kamal lock release`".into(),
+            Self::AppsSilent { .. } => "call `get_logs` for the apps' own output".into(),
+            Self::DomainTaken { environment, .. } => format!("give another name, or give `{environment}` another domain first (`manage_domain`, action add)"),
+            Self::NoDomain { environment } => format!("call `manage_domain` with environment `{environment}`, action `add` and a domain"),
+            Self::OtherDomain { environment, .. } => format!("leave `domain` out, or call `manage_domain` with environment `{environment}` and action `add` to change it"),
+            Self::NotPointed { .. } => "mend that, then call `manage_domain` with action `verify`".into(),
+            Self::NoCertificate { .. } => "call it again in a minute: the proxy asks Let's Encrypt at most once a minute".into(),
             Self::Cancelled => "start it again when you want it".into(),
             Self::Interrupted { tool, .. } => format!("look at what is there with `get_status`, then call `{tool}` again"),
             Self::UnknownSteps { .. } => "go on with the version of VMKit that wrote it".into(),
             Self::Ended { operation, .. } => format!("call `get_operation` with operation `{operation}` for its result"),
             Self::UnknownOperation { .. } => "call `get_overview` for running operations".into(),
             Self::Account(AccountError::NotConnected { provider, .. }) => format!("ask the person to run `vmkit connect {provider}` in a terminal"),
+            Self::Account(AccountError::OtherProviders { issuer, .. }) => format!("run `vmkit connect {issuer}` with it"),
             Self::Account(_) | Self::Vault(_) => "run `vmkit doctor`".into(),
             Self::Cloud(error) if error.retryable() => "try again in a minute".into(),
             Self::GitHub(error) if error.retryable() => "try again in a minute".into(),
+            Self::Cloud(CloudError::Limit { .. }) => "call `get_costs` for servers and addresses that nothing uses, or raise the limit in the provider's console".into(),
             Self::Cloud(_) | Self::GitHub(_) => "run `vmkit doctor` to check the token and its permissions".into(),
+            Self::Dns(error) if error.retryable() => "try again in a minute".into(),
+            Self::Dns(_) => "run `vmkit doctor` to check the token and its permissions".into(),
+            Self::Resolve(_) => "call `manage_domain` with action `verify` later".into(),
             Self::Fleet(_) => "call `get_status`: the VM may be off or cut off".into(),
             Self::Pipeline(_) | Self::Bootstrap(_) => "mend the setting that is named".into(),
             Self::Store(_) => "run `vmkit doctor`".into(),
+        }
+    }
+
+    /// Not before when a retry has a point, where the provider said so.
+    pub fn retry_at(&self) -> Option<Millis> {
+        match self {
+            Self::Cloud(error) | Self::Account(AccountError::Cloud(error)) => error.retry_at(),
+            Self::GitHub(error) | Self::Account(AccountError::GitHub(error)) => error.retry_at(),
+            _ => None,
         }
     }
 

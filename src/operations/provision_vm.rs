@@ -13,20 +13,20 @@ use url::Url;
 use vmkit_agent_protocol::calls::{Call, Reply};
 
 use super::agents::{AgentBinary, linked, token_hash};
+use super::catalogue::{Age, catalogue, may_order};
 use super::environments::environment;
 use super::{Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, params, plans, queue};
-use crate::accounts::CLOUDS;
 use crate::bootstrap::{Bootstrap, user_data};
 use crate::clouds::{AnyCloud, Cloud, CloudError, VmOrder, vm_labels};
 use crate::domain::clock::Millis;
-use crate::domain::environment::{Environment, Settings, Vm, VmState};
+use crate::domain::environment::{Environment, Vm, VmState};
 use crate::domain::ids::{EnvironmentId, OperationId, PlanId, SecretId, VmId};
 use crate::domain::money::Money;
-use crate::domain::names::{EnvironmentPath, RegionName};
+use crate::domain::names::EnvironmentPath;
 use crate::domain::operation::OperationState;
 use crate::domain::plan::{PlanBody, Policy};
 use crate::domain::secret::Secret;
-use crate::domain::size::Size;
+use crate::domain::size::{Offer, Size};
 use crate::store::{
     DeployKey, Failure, Lock, LockMode, NewOperation, OperationRow, PlanRow, VmRow,
 };
@@ -60,64 +60,13 @@ struct Params {
     size: Size,
 }
 
-/// The size that the settings name, if it can be ordered now.
-///
-/// # Errors
-/// [`OpError::UnknownSize`] and [`OpError::SoldOut`] name the nearest ones that can be ordered.
-pub(super) fn pick_size<'a>(sizes: &'a [Size], settings: &Settings) -> Result<&'a Size, OpError> {
-    let (size, region) = (&settings.size, &settings.region);
-    let found = sizes.iter().find(|s| s.name == *size && s.region == *region);
-    match found {
-        Some(found) if found.available => Ok(found),
-        Some(found) => Err(OpError::SoldOut {
-            size: size.to_string(),
-            region: region.to_string(),
-            near: nearest(sizes, region, Some(found)),
-        }),
-        None => Err(OpError::UnknownSize {
-            size: size.to_string(),
-            region: region.to_string(),
-            near: nearest(sizes, region, None),
-        }),
-    }
-}
-
-/// Up to three sizes that can be ordered: in the same region and of the same architecture and at
-/// least the same memory where the wanted one is known, the cheapest first.
-fn nearest(sizes: &[Size], region: &RegionName, wanted: Option<&Size>) -> String {
-    let fits = |s: &&Size| {
-        let same = |w: &Size| s.arch == w.arch && s.memory_mib >= w.memory_mib;
-        s.available && s.region == *region && wanted.is_none_or(same)
-    };
-    let mut near: Vec<&Size> = sizes.iter().filter(fits).collect();
-    near.sort_by_key(|s| s.monthly.amount);
-    if near.is_empty() {
-        let mut regions: Vec<&str> =
-            sizes.iter().filter(|s| s.available).map(|s| s.region.as_str()).collect();
-        regions.sort_unstable();
-        regions.dedup();
-        return format!("regions with sizes that can be ordered: {}", regions.join(", "));
-    }
-    let shown: Vec<String> = near
-        .iter()
-        .take(3)
-        .map(|s| {
-            let difference =
-                wanted.map(|w| format!(", {:+.2} a month", s.monthly.amount - w.monthly.amount));
-            format!("`{}` at {}{}", s.name, s.monthly, difference.unwrap_or_default())
-        })
-        .collect();
-    format!("nearest that can be ordered there: {}", shown.join("; "))
-}
-
 /// What is looked at before anything is ordered: a fault that is known then costs nothing.
 async fn look(context: &Context, path: &EnvironmentPath) -> Result<(Environment, Size), OpError> {
     let environment = environment(&context.store, path).await?;
     if let Some(vm) = environment.vm {
         return Err(OpError::HasVm { environment: path.to_string(), vm: vm.to_string() });
     }
-    let sizes = context.accounts.cloud(CLOUDS[0]).await?.sizes().await?;
-    let size = pick_size(&sizes, &environment.settings)?.clone();
+    let size = catalogue(context, Age::Now).await?.pick(&environment.settings)?;
     if context.settings.gateway.is_none() {
         return Err(OpError::NoAgentGateway);
     }
@@ -146,10 +95,12 @@ fn seen(environment: &Environment, size: &Size) -> Value {
 /// Whatever would stop the order: no such size, sold out, no public address, no key of the owner.
 pub async fn plan(context: &Context, path: &EnvironmentPath) -> Result<PlanRow, OpError> {
     let (environment, size) = look(context, path).await?;
+    may_order(context, &size.provider).await?;
     let body = PlanBody {
         summary: format!(
-            "order a `{}` server in `{}` for {path}: {} cores, {} GiB memory, {} GB disk, {}",
+            "order a `{}` server at {} in `{}` for {path}: {} cores, {} GiB memory, {} GB disk, {}",
             size.name,
+            size.provider,
             size.region,
             size.cores,
             size.memory_mib / 1024,
@@ -229,7 +180,7 @@ pub(super) fn load(row: &OperationRow, context: &Context) -> Result<Box<dyn Oper
 
 impl ProvisionVm {
     async fn cloud(&self) -> Result<AnyCloud, OpError> {
-        Ok(self.context.accounts.cloud(CLOUDS[0]).await?)
+        Ok(self.context.accounts.cloud(&self.params.size.provider).await?)
     }
 
     fn now(&self) -> Millis {
@@ -248,7 +199,7 @@ impl ProvisionVm {
         let row = VmRow {
             vm: Vm {
                 id: params.vm,
-                provider: CLOUDS[0].to_owned(),
+                provider: params.size.provider.clone(),
                 provider_id: None,
                 size: params.size.name.clone(),
                 region: params.size.region.clone(),
@@ -306,7 +257,7 @@ impl ProvisionVm {
             labels: vm_labels(self.context.settings.installation, params.vm, Some(self.operation)),
         };
         let server = match cloud.create_vm(&order).await {
-            Err(CloudError::SoldOut { .. }) => return Err(self.sold_out(&cloud).await?),
+            Err(CloudError::SoldOut { .. }) => return Err(self.sold_out().await?),
             ordered => ordered?,
         };
         let store = &self.context.store;
@@ -315,16 +266,11 @@ impl ProvisionVm {
     }
 
     /// Sold out between the plan and the order: says what can be had instead.
-    async fn sold_out(&self, cloud: &AnyCloud) -> Result<OpError, OpError> {
-        let wanted = &self.params.size;
-        let mut sizes = cloud.sizes().await?;
-        // The list may not know yet.
-        sizes.retain(|size| size.name != wanted.name || size.region != wanted.region);
-        Ok(OpError::SoldOut {
-            size: wanted.name.to_string(),
-            region: wanted.region.to_string(),
-            near: nearest(&sizes, &wanted.region, Some(wanted)),
-        })
+    async fn sold_out(&self) -> Result<OpError, OpError> {
+        let wanted = Offer::of(self.params.size.clone());
+        // The list may not know yet; what is nearest leaves the wanted one out in any case.
+        let offers = catalogue(&self.context, Age::Now).await?.offers();
+        Ok(super::catalogue::sold_out(&wanted, &offers))
     }
 
     async fn user_data(&self) -> Result<Secret, OpError> {
@@ -416,9 +362,11 @@ impl Shared {
         Self { ssh_key: format!("vmkit-owner-{bare}"), firewall: format!("vmkit-{bare}") }
     }
 
-    /// Whether a VM other than `vm` still needs them.
+    /// Whether a VM other than `vm` at the same cloud still needs them.
     pub(super) async fn needed_without(context: &Context, vm: VmId) -> Result<bool, OpError> {
-        Ok(context.store.vms().await?.iter().any(|row| row.vm.id != vm))
+        let own = context.store.vm(vm).await?.map(|row| row.vm.provider);
+        let same = |row: &VmRow| own.as_ref().is_none_or(|own| row.vm.provider == *own);
+        Ok(context.store.vms().await?.iter().any(|row| row.vm.id != vm && same(row)))
     }
 }
 
@@ -513,7 +461,10 @@ impl Operation for ProvisionVm {
                 format!("server `{}`, which is billed until then,", Vm::cloud_name(&self.params.vm))
             }
         };
-        format!("call `destroy` with environment `{path}` to delete {left} at {}", CLOUDS[0])
+        format!(
+            "call `destroy` with environment `{path}` to delete {left} at {}",
+            self.params.size.provider
+        )
     }
 
     fn resumes_when_old(&self) -> Result<(), &'static str> {

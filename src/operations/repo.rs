@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use super::{Context, OpError};
 use crate::domain::environment::App;
-use crate::domain::names::RepoName;
+use crate::domain::names::{CommitSha, RepoName};
 use crate::domain::size::Arch;
 pub use crate::github::GitHub;
-use crate::github::{EntryKind, FileChange, RepoFacts};
-use crate::pipeline::scan::{Entry, Scan};
+use crate::github::{EntryKind, FileChange, GitHubError, RepoFacts, TreeEntry};
+use crate::pipeline::scan::{Build, Entry, Scan};
 use crate::pipeline::{EnvironmentSetup, GeneratedFile, Setup};
 use crate::store::AppRow;
+
+/// How many files of a repo are asked for at once.
+const READS_AT_ONCE: usize = 6;
 
 /// A repo, what a scan found in it, and the commit that was scanned.
 #[derive(Debug, Clone)]
@@ -23,6 +27,16 @@ pub struct Scanned {
     pub commit: crate::github::CommitFacts,
     /// What was found.
     pub scan: Scan,
+}
+
+impl Scanned {
+    /// How the image would be built, in words.
+    pub fn built(&self) -> Option<String> {
+        Some(match self.scan.build.as_ref()? {
+            Build::Buildpacks { language } => format!("Buildpacks ({})", language.as_str()),
+            Build::Dockerfile { path } => format!("the repo's {path}"),
+        })
+    }
 }
 
 /// Scans the folder `root` of a repo at `git_ref` (the default branch where none is given),
@@ -46,16 +60,32 @@ pub async fn scan(
         .filter(|entry| matches!(entry.kind, EntryKind::File | EntryKind::Executable))
         .map(|entry| Entry { path: entry.path.clone(), size: entry.size })
         .collect();
-    let mut files = BTreeMap::new();
-    for path in crate::pipeline::scan::wanted_files(&entries, root) {
-        if let Some(content) =
-            github.read_file(&facts.full_name, &path, commit.sha.as_str()).await?
-        {
-            files.insert(path, content);
-        }
+    let wanted = crate::pipeline::scan::wanted_files(&entries, root);
+    let mut reads = Vec::new();
+    for entry in tree.entries.iter().filter(|entry| wanted.contains(&entry.path)) {
+        reads.push(read(github, &facts.full_name, entry, &commit.sha));
     }
-    let scan = crate::pipeline::scan::scan(&entries, &files, root);
+    let read: Vec<_> = futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+    let files: BTreeMap<String, Vec<u8>> = read.into_iter().flatten().collect();
+    let mut scan = crate::pipeline::scan::scan(&entries, &files, root);
+    if tree.truncated {
+        scan.tree_was_cut(entries.len());
+    }
     Ok(Scanned { repo: facts, commit, scan })
+}
+
+/// A file with its path; none where it is gone or too large to be sent.
+async fn read(
+    github: &GitHub,
+    repo: &RepoName,
+    entry: &TreeEntry,
+    commit: &CommitSha,
+) -> Result<Option<(String, Vec<u8>)>, GitHubError> {
+    match github.read_entry(repo, entry, commit).await {
+        Ok(content) => Ok(content.map(|content| (entry.path.clone(), content))),
+        Err(GitHubError::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The commit that a branch, tag or commit id stands for.
@@ -96,7 +126,9 @@ pub(super) async fn wanted_files(
             Some(id) => context.store.vm(id).await?.map(|row| row.vm),
             None => None,
         };
-        environments.push(EnvironmentSetup::of(&environment, vm.as_ref(), Arch::Amd64));
+        let also = context.store.alias_of(environment.id).await?;
+        let setup = EnvironmentSetup::of(&environment, vm.as_ref(), Arch::Amd64);
+        environments.push(EnvironmentSetup { also, ..setup });
     }
     setup_files(&row.app, &scan, environments)
 }
@@ -111,14 +143,25 @@ pub(super) fn setup_files(
         app: app.slug.to_string(),
         reasons: blocking(scan).join("; "),
     })?;
-    let setup = Setup::of(app, build, scan.processes.clone(), environments);
+    let mut setup = Setup::of(app, build, scan.processes.clone(), environments);
+    setup.build_settings.clone_from(&scan.build_settings);
     let files = crate::pipeline::files(&setup)?;
     Ok((setup, files))
 }
 
 /// The rows of a checklist that stand in the way of a first deploy.
 pub(super) fn blocking(scan: &Scan) -> Vec<String> {
-    scan.checklist.iter().filter(|check| check.blocking).map(|check| check.text.clone()).collect()
+    blocking_but(scan, &[])
+}
+
+/// The same without the rows of these codes, which the caller has accepted. Without a way to build
+/// the image there is nothing to accept.
+pub(super) fn blocking_but(scan: &Scan, ignored: &[String]) -> Vec<String> {
+    let ignored = if scan.build.is_some() { ignored } else { &[] };
+    scan.blocking()
+        .filter(|check| !ignored.contains(&check.code))
+        .map(|check| format!("{} ({})", check.told(), check.code))
+        .collect()
 }
 
 /// How the files of ours in a repo differ from the wanted ones.

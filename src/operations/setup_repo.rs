@@ -148,6 +148,7 @@ fn planned(path: EnvironmentPath, scanned: &Scanned) -> EnvironmentSetup {
         port: scanned.scan.port,
         health_path: scanned.scan.health_path.clone(),
         domain: None,
+        also: None,
         address: None,
         tls: false,
     }
@@ -223,6 +224,7 @@ impl SetupRepo {
                 port: scan.port,
                 health_path: scan.health_path.clone(),
                 domain: None,
+                also: None,
                 address: None,
                 tls: false,
             });

@@ -26,6 +26,7 @@ pub(crate) async fn context() -> (Arc<Context>, tempfile::TempDir) {
         fleet: Fleet::remote(folder.path().join("nobody.sock")),
         clock: Clock::hand(Millis(1_000)),
         pace: Pace::default(),
+        resolver: crate::dns::resolve::Resolver::default(),
         agent_binaries: Arc::new(AgentBinaries::new(None)),
         settings: Settings {
             installation: InstallationId::generate(),
@@ -45,7 +46,10 @@ pub(crate) fn kinds() -> Vec<(Kind, u32)> {
         Kind::SetupRepo => Some(Kind::ProvisionVm),
         Kind::ProvisionVm => Some(Kind::Deploy),
         Kind::Deploy => Some(Kind::Destroy),
-        Kind::Destroy => None,
+        Kind::Destroy => Some(Kind::ResizeVm),
+        Kind::ResizeVm => Some(Kind::MaintainVm),
+        Kind::MaintainVm => Some(Kind::ManageDomain),
+        Kind::ManageDomain => None,
     };
     let all = std::iter::successors(Some(Kind::SetupRepo), |kind| next(*kind));
     all.map(|kind| (kind, kind.version())).collect()

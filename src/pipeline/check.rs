@@ -14,6 +14,9 @@ pub(super) fn setup(setup: &Setup) -> Result<(), PipelineError> {
         Build::Dockerfile { path: file } => path("Dockerfile's path", file)?,
         Build::Buildpacks { .. } => {}
     }
+    for (name, setting) in &setup.build_settings {
+        build_setting(name, setting)?;
+    }
     let mut names = BTreeSet::new();
     for item in &setup.processes {
         process(item, &setup.build)?;
@@ -71,6 +74,25 @@ fn path(what: &'static str, text: &str) -> Result<(), PipelineError> {
     Err(value(what, text, "a relative path of letters, digits, `.`, `_`, `-` and `/`"))
 }
 
+fn build_setting(name: &str, setting: &str) -> Result<(), PipelineError> {
+    let named = name.starts_with("BP_")
+        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    if !named {
+        return Err(value(
+            "build setting",
+            name,
+            "a variable of Buildpacks, such as `BP_GO_TARGETS`",
+        ));
+    }
+    let good = !setting.is_empty()
+        && setting.len() <= 500
+        && setting.chars().all(|c| c.is_ascii_alphanumeric() || "./_-:,".contains(c));
+    if good {
+        return Ok(());
+    }
+    Err(value("build setting", setting, "letters, digits, `.`, `/`, `_`, `-`, `:` and `,`"))
+}
+
 fn branch(text: &str) -> Result<(), PipelineError> {
     let good = !text.is_empty()
         && text.len() <= 200
@@ -115,16 +137,20 @@ fn process(process: &Process, build: &Build) -> Result<(), PipelineError> {
     if matches!(build, Build::Buildpacks { .. }) || name == "web" {
         return Ok(()); // started by its name or by the image's own command: the line is not written
     }
+    if fits_a_role(process) {
+        return Ok(());
+    }
+    let wanted = "a plain command without quotes, `$`, pipes or `;`; put the line in a script of the repo and name the script";
+    Err(value("process command", &process.command, wanted))
+}
+
+/// Whether a process's command may stand in a role of an image that a Dockerfile made.
+pub(super) fn fits_a_role(process: &Process) -> bool {
     let command = &process.command;
-    let good = !command.trim().is_empty()
+    !command.trim().is_empty()
         && command.len() <= 500
         && command.chars().all(|c| {
             c.is_ascii_alphanumeric()
                 || matches!(c, ' ' | '.' | '_' | '-' | '/' | ':' | '=' | ',' | '@' | '+')
-        });
-    if good {
-        return Ok(());
-    }
-    let wanted = "a plain command without quotes, `$`, pipes or `;`; put the line in a script of the repo and name the script";
-    Err(value("process command", command, wanted))
+        })
 }

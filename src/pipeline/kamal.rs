@@ -65,7 +65,10 @@ x-vmkit:
 fn proxy(environment: &EnvironmentSetup) -> String {
     let mut text = String::new();
     if let Some(domain) = &environment.domain {
-        push(&mut text, format_args!("  host: \"{domain}\""));
+        match &environment.also {
+            Some(also) => push(&mut text, format_args!("  hosts: [\"{domain}\", \"{also}\"]")),
+            None => push(&mut text, format_args!("  host: \"{domain}\"")),
+        }
         push(&mut text, format_args!("  ssl: {}", environment.tls));
     } else {
         push(&mut text, format_args!("  ssl: false # no domain yet: plain HTTP"));

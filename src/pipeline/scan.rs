@@ -4,23 +4,39 @@
 //! blocking row of the checklist.
 
 mod dockerfile;
+mod dotnet;
+mod ecosystem;
+mod elixir;
 mod env_keys;
+mod evidence;
 mod files;
+mod go;
+mod health;
+mod java;
+mod monorepo;
 mod node;
+mod php;
+mod port;
 mod procfile;
 mod python;
+mod ruby;
+mod rust;
 mod state;
+mod xml;
 
 pub use files::wanted_files;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::names::EnvKey;
+use evidence::Evidence;
 
 /// The port that an app is told to listen on where nothing says otherwise.
 const DEFAULT_PORT: u16 = 8080;
+/// What the stack is called before anything was found.
+const UNKNOWN: &str = "unknown";
 
 /// One file of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +71,17 @@ pub enum Language {
     Node,
     /// Python.
     Python,
+    /// Ruby.
+    Ruby,
+    /// Go.
+    Go,
+    /// Java, Kotlin and others of the JVM.
+    Java,
+    /// PHP.
+    Php,
+    /// C# and others of .NET.
+    #[serde(rename = "dotnet")]
+    DotNet,
 }
 
 impl Language {
@@ -63,14 +90,51 @@ impl Language {
         match self {
             Self::Node => "Node.js",
             Self::Python => "Python",
+            Self::Ruby => "Ruby",
+            Self::Go => "Go",
+            Self::Java => "Java",
+            Self::Php => "PHP",
+            Self::DotNet => ".NET",
         }
     }
 
     /// Whether its builder makes arm64 images.
     pub fn builds_arm64(self) -> bool {
         match self {
-            Self::Node => true,
-            Self::Python => false,
+            Self::Node | Self::Java | Self::Php | Self::DotNet => true,
+            Self::Python | Self::Ruby | Self::Go => false,
+        }
+    }
+}
+
+/// What is special about an app, for the files that are made for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    /// It answers piece by piece: server-sent events, NDJSON, websockets.
+    Streaming,
+    /// It runs a model, so answers are slow and memory is dear.
+    Inference,
+    /// Nothing of it listens.
+    WorkerOnly,
+    /// It makes files for browsers and serves nothing.
+    StaticSite,
+    /// The repo has a Kamal config of its own.
+    ExistingKamal,
+    /// Several apps lie in the repo.
+    Monorepo,
+}
+
+impl Flag {
+    /// The stored and shown form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Streaming => "streaming",
+            Self::Inference => "inference",
+            Self::WorkerOnly => "worker_only",
+            Self::StaticSite => "static_site",
+            Self::ExistingKamal => "existing_kamal",
+            Self::Monorepo => "monorepo",
         }
     }
 }
@@ -100,8 +164,11 @@ pub struct Check {
     pub code: String,
     /// Whether a deploy is refused while it is open.
     pub blocking: bool,
-    /// What it is and what to do.
+    /// What it is.
     pub text: String,
+    /// What to do; scans of earlier versions say it in the text.
+    #[serde(default)]
+    pub fix: String,
     /// Where it was seen.
     pub from_file: Option<String>,
 }
@@ -136,8 +203,23 @@ pub struct Scan {
     pub services: Vec<String>,
     /// What it keeps on its own disk, which a new container would not have.
     pub state_on_disk: Vec<String>,
-    /// `npm`, `pnpm`, `yarn`, `bun`, `pip`, `poetry`, `uv`, `pipenv`.
+    /// `npm`, `pip`, `bundler`, `maven`, ...
     pub package_manager: Option<String>,
+    /// The version of the language that it asks for, as the repo has it: `3.3.5`, `>=20`.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// The command that brings the database up to date, where it can run in the app's image.
+    #[serde(default)]
+    pub migrations: Option<String>,
+    /// Variables that Buildpacks need to find the right thing to build.
+    #[serde(default)]
+    pub build_settings: BTreeMap<String, String>,
+    /// What is special about it.
+    #[serde(default)]
+    pub flags: Vec<Flag>,
+    /// The folders of the apps in a monorepo.
+    #[serde(default)]
+    pub roots: Vec<String>,
     /// What is in the way, and what is good to know.
     pub checklist: Vec<Check>,
     /// Every conclusion with its file.
@@ -149,226 +231,125 @@ impl Scan {
     pub fn blocking(&self) -> impl Iterator<Item = &Check> {
         self.checklist.iter().filter(|check| check.blocking)
     }
-}
 
-/// What the parts of the scan look at, and what they have found so far.
-struct Evidence<'a> {
-    root: &'a str,
-    /// Paths below the root.
-    paths: BTreeSet<&'a str>,
-    /// Texts of the fetched files below the root, by path below it.
-    texts: BTreeMap<&'a str, String>,
-    scan: Scan,
-}
-
-impl Evidence<'_> {
-    fn text(&self, path: &str) -> Option<&str> {
-        self.texts.get(path).map(String::as_str)
-    }
-
-    fn has(&self, path: &str) -> bool {
-        self.paths.contains(path)
-    }
-
-    /// The path from the top of the repo.
-    fn full(&self, path: &str) -> String {
-        if self.root == "." { path.to_owned() } else { format!("{}/{path}", self.root) }
-    }
-
-    fn found(&mut self, what: &str, value: impl Into<String>, file: &str) {
-        let finding = Finding {
-            what: what.to_owned(),
-            value: value.into(),
-            from_file: Some(self.full(file)),
-        };
-        if !self.scan.findings.contains(&finding) {
-            self.scan.findings.push(finding);
-        }
-    }
-
-    fn check(&mut self, code: &str, blocking: bool, text: impl Into<String>, file: Option<&str>) {
-        if self.scan.checklist.iter().any(|check| check.code == code) {
-            return;
-        }
-        self.scan.checklist.push(Check {
-            code: code.to_owned(),
-            blocking,
-            text: text.into(),
-            from_file: file.map(|file| self.full(file)),
+    /// Says that the tree had more files than were sent.
+    pub fn tree_was_cut(&mut self, entries: usize) {
+        self.checklist.push(Check {
+            code: "tree_truncated".to_owned(),
+            blocking: false,
+            text: format!("the repo is so large that only {entries} of its files were looked at"),
+            fix: "name the app's folder with `root`, and check what was found".to_owned(),
+            from_file: None,
         });
     }
+}
 
-    fn service(&mut self, name: &str, file: &str) {
-        self.found("service", name, file);
-        if !self.scan.services.iter().any(|service| service == name) {
-            self.scan.services.push(name.to_owned());
-        }
-    }
-
-    fn keeps_on_disk(&mut self, what: &str, file: &str) {
-        self.found("state_on_disk", what, file);
-        if !self.scan.state_on_disk.iter().any(|state| state == what) {
-            self.scan.state_on_disk.push(what.to_owned());
-        }
+impl Check {
+    /// What it is and what to do, in one line.
+    pub fn told(&self) -> String {
+        if self.fix.is_empty() { self.text.clone() } else { format!("{}: {}", self.text, self.fix) }
     }
 }
 
 /// Looks at the app in the folder `root` (`.` for the top): `tree` is the repo's whole tree,
 /// `files` the content of what [`wanted_files`] asked for, as far as it could be read.
 pub fn scan(tree: &[Entry], files: &BTreeMap<String, Vec<u8>>, root: &str) -> Scan {
-    let below = |path| files::below(root, path);
-    let mut evidence = Evidence {
-        root,
-        paths: tree.iter().filter_map(|entry| below(&entry.path)).collect(),
-        texts: files
-            .iter()
-            .filter_map(|(path, bytes)| {
-                Some((below(path)?, String::from_utf8_lossy(bytes).into_owned()))
-            })
-            .collect(),
-        scan: Scan {
-            stack: "unknown".to_owned(),
-            build: None,
-            processes: Vec::new(),
-            port: DEFAULT_PORT,
-            health_path: "/".to_owned(),
-            env_keys: EnvKeys::default(),
-            services: Vec::new(),
-            state_on_disk: Vec::new(),
-            package_manager: None,
-            checklist: Vec::new(),
-            findings: Vec::new(),
-        },
-    };
+    let mut evidence = Evidence::new(tree, files, root);
     procfile::look(&mut evidence);
     stack(&mut evidence);
+    procfile::workers(&mut evidence);
     env_keys::look(&mut evidence);
     state::look(&mut evidence);
-    health(&mut evidence);
+    port::look(&mut evidence);
+    health::look(&mut evidence);
+    procfile::check(&mut evidence);
     surroundings(&mut evidence);
-    evidence.scan.checklist.sort_by_key(|check| !check.blocking);
-    evidence.scan
+    evidence.end()
 }
 
 /// A Dockerfile is the repo's own word on how it is built; only without one is a language looked for.
 fn stack(evidence: &mut Evidence<'_>) {
-    if evidence.has("Dockerfile") {
-        dockerfile::look(evidence);
+    let found = ecosystem::found(evidence);
+    if dockerfile::look(evidence) {
         // What it needs and reads is in the language's files all the same.
-        node::needs(evidence);
-        python::needs(evidence);
-    } else if evidence.has("package.json") && !python::comes_first(evidence) {
-        node::look(evidence);
-    } else if python::is(evidence) {
-        python::look(evidence);
-    } else {
-        unsupported(evidence);
-    }
-}
-
-fn unsupported(evidence: &mut Evidence<'_>) {
-    const OTHERS: &[(&str, &str)] = &[
-        ("Gemfile", "Ruby"),
-        ("go.mod", "Go"),
-        ("Cargo.toml", "Rust"),
-        ("pom.xml", "Java (Maven)"),
-        ("build.gradle", "Java (Gradle)"),
-        ("build.gradle.kts", "Kotlin (Gradle)"),
-        ("composer.json", "PHP"),
-        ("mix.exs", "Elixir"),
-        ("deno.json", "Deno"),
-    ];
-    if evidence.paths.is_empty() {
-        let text = if evidence.root == "." {
-            "the repo has no files yet; commit the app first".to_owned()
-        } else {
-            format!("there is no folder `{}` in the repo; name the app's folder", evidence.root)
-        };
-        evidence.check("nothing_there", true, text, None);
-        return;
-    }
-    for (file, stack) in OTHERS {
-        if evidence.has(file) {
-            (*stack).clone_into(&mut evidence.scan.stack);
-            evidence.found("stack", *stack, file);
-            let text = format!(
-                "{stack} is not built by Buildpacks here yet; add a Dockerfile, and it will be deployed from that"
-            );
-            evidence.check("unsupported_stack", true, text, Some(file));
-            return;
+        for (ecosystem, manifest) in &found {
+            (ecosystem.facts)(evidence, manifest);
         }
+        if evidence.scan.stack == UNKNOWN {
+            "Dockerfile".clone_into(&mut evidence.scan.stack);
+        }
+        return;
     }
-    if let Some(project) = evidence.paths.iter().copied().find(|path| path.ends_with(".csproj")) {
-        ".NET".clone_into(&mut evidence.scan.stack);
-        let text = ".NET is not built by Buildpacks here yet; add a Dockerfile";
-        evidence.check("unsupported_stack", true, text, Some(project));
-    } else if evidence.has("index.html") {
-        "static site".clone_into(&mut evidence.scan.stack);
-        let text = "a static site needs no VM: a static host is cheaper; to serve it from a VM all the same, add a Dockerfile with a web server";
-        evidence.check("static_site", true, text, Some("index.html"));
-    } else {
-        let roots = files::app_folders(&evidence.paths);
-        let text = if roots.is_empty() {
-            "no Dockerfile and no package.json, requirements.txt or pyproject.toml was found; add a Dockerfile".to_owned()
-        } else {
-            format!("there is no app at the top of the repo; name its folder: {}", roots.join(", "))
-        };
-        evidence.check("no_app_found", true, text, None);
+    if evidence.scan.processes.is_empty() && monorepo::look(evidence) {
+        return;
+    }
+    let Some((ecosystem, manifest)) = found.first() else {
+        nothing_found(evidence);
+        return;
+    };
+    (ecosystem.facts)(evidence, manifest);
+    (ecosystem.build)(evidence, manifest);
+    amd64_only(evidence, manifest);
+}
+
+/// The builders of some languages name no arm64 target.
+fn amd64_only(evidence: &mut Evidence<'_>, manifest: &str) {
+    if let Some(Build::Buildpacks { language }) = evidence.scan.build
+        && !language.builds_arm64()
+    {
+        let text = format!("Buildpacks build {} for amd64 only", language.as_str());
+        evidence.note("amd64_only", text, "choose an amd64 size, or add a Dockerfile", manifest);
     }
 }
 
-/// The path that is asked until it answers 2xx: one that the code has, else `/`.
-fn health(evidence: &mut Evidence<'_>) {
-    if evidence.scan.findings.iter().any(|finding| finding.what == "health_path") {
-        return;
-    }
-    const USUAL: &[&str] =
-        &["/up", "/healthz", "/health", "/livez", "/ping", "/_health", "/api/health"];
-    let quoted = |text: &str, path: &str| {
-        ['"', '\'', '`'].iter().any(|q| text.contains(&format!("{q}{path}{q}")))
-    };
-    // A README says it in words: "`GET /up` answers 200".
-    let named = |text: &str, path: &str| {
-        text.match_indices(&format!("GET {path}")).any(|(at, hit)| {
-            let next = text[at + hit.len()..].chars().next();
-            !next.is_some_and(|c| c.is_alphanumeric() || matches!(c, '/' | '-' | '_'))
-        })
-    };
-    let code = evidence.texts.iter().filter(|(file, _)| files::is_code(file));
-    let hit = code.chain(evidence.texts.get_key_value("README.md")).find_map(|(file, text)| {
-        let is_code = files::is_code(file);
-        let path = USUAL
-            .iter()
-            .find(|path| if is_code { quoted(text, path) } else { named(text, path) })?;
-        Some(((*path).to_owned(), (*file).to_owned()))
-    });
-    if let Some((path, file)) = hit {
-        evidence.found("health_path", path.as_str(), &file);
-        evidence.scan.health_path = path;
-    } else if evidence.scan.build.is_some() {
-        let text = "no health path was recognised, so `/` is asked, which must answer 2xx without a login; a path of its own, such as `/up`, is better";
-        evidence.check("no_health_path", false, text, None);
+fn nothing_found(evidence: &mut Evidence<'_>) {
+    if evidence.paths.is_empty() {
+        let (text, fix) = if evidence.root == "." {
+            ("the repo has no files yet".to_owned(), "commit the app first")
+        } else {
+            (format!("there is no folder `{}` in the repo", evidence.root), "name the app's folder")
+        };
+        evidence.block("nothing_there", text, fix, None);
+    } else if let Some(page) = ["index.html", "public/index.html"].iter().find(|f| evidence.has(f))
+    {
+        evidence.is("static site", page);
+        evidence.static_site(page);
+    } else if evidence.has("deno.json") || evidence.has("deno.jsonc") {
+        evidence.is("Deno", "deno.json");
+        evidence.no_builder("Deno", "deno.json");
+    } else if !monorepo::choose(evidence) {
+        let text = "no Dockerfile and no manifest of a known language was found";
+        evidence.block("no_app_found", text, "add a Dockerfile, or name the app's folder", None);
     }
 }
 
 fn surroundings(evidence: &mut Evidence<'_>) {
-    if evidence.has("config/deploy.yml") {
-        let text = "the repo has a Kamal config of its own, which is left as it is; VMKit's are config/deploy.ENVIRONMENT.yml";
-        evidence.check("existing_kamal", false, text, Some("config/deploy.yml"));
+    const KAMAL: &str = "config/deploy.yml";
+    if evidence.has(KAMAL) {
+        evidence.flag(Flag::ExistingKamal, KAMAL);
+        let text = "the repo has a Kamal config of its own, which is left as it is";
+        let fix = "VMKit's are config/deploy.ENVIRONMENT.yml; stop deploying with the old one first if both name one VM";
+        evidence.note("existing_kamal", text, fix, KAMAL);
     }
     let leaked = [".env", ".env.production", ".env.local"];
     if let Some(file) = leaked.into_iter().find(|file| evidence.has(file)) {
-        let text = format!(
-            "`{file}` is committed: if it holds secrets, change them and remove it; values belong into set_env"
-        );
-        evidence.check("committed_env_file", false, text, Some(file));
+        let text = format!("`{file}` is committed");
+        let fix = "if it holds secrets, change them and remove it; values belong into set_env";
+        evidence.note("committed_env_file", text, fix, file);
     }
-    if evidence.scan.build.is_some() && !evidence.scan.services.is_empty() {
-        let text = format!(
-            "it needs {}: set the address of one that runs elsewhere as an env value",
-            evidence.scan.services.join(", ")
-        );
-        evidence.check("services_needed", false, text, None);
+    let scan = &evidence.scan;
+    if scan.build.is_some() && !scan.services.is_empty() {
+        let text = format!("it needs {}", scan.services.join(", "));
+        let fix =
+            "run it beside the app, or set the address of one that runs elsewhere as an env value";
+        evidence.note("services_needed", text, fix, None);
+    }
+    if !evidence.scan.build_settings.is_empty() {
+        let settings: Vec<String> =
+            evidence.scan.build_settings.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let text = format!("Buildpacks need to be told {}", settings.join(" "));
+        let fix = "the workflow says it; nothing to do";
+        evidence.note("build_settings", text, fix, None);
     }
 }
 

@@ -14,6 +14,7 @@ fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetu
         health_path: "/up".to_owned(),
         domain: None,
         address: address.map(|text| text.parse().expect("an address")),
+        also: None,
         tls: false,
     }
 }
@@ -25,6 +26,7 @@ fn setup(build: Build, environments: Vec<EnvironmentSetup>) -> Setup {
         default_branch: "main".to_owned(),
         build,
         processes: Vec::new(),
+        build_settings: std::collections::BTreeMap::new(),
         environments,
     }
 }

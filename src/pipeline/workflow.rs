@@ -12,6 +12,11 @@ const SSH_STEP: &str = include_str!("templates/ssh_step.yml");
 /// The workflow's whole text.
 pub(super) fn content(setup: &Setup) -> String {
     let image_prefix = image_prefix(setup);
+    let settings: String = setup
+        .build_settings
+        .iter()
+        .map(|(name, value)| format!("            --env \"{name}={value}\" \\\n"))
+        .collect();
     let build = match &setup.build {
         Build::Buildpacks { language } => fill(
             BUILDPACKS,
@@ -19,6 +24,7 @@ pub(super) fn content(setup: &Setup) -> String {
                 ("BUILDER", builder(*language)),
                 ("BUILDPACK", buildpack(*language)),
                 ("ROOT", &setup.root),
+                ("BUILD_SETTINGS\n", &settings),
             ],
         ),
         Build::Dockerfile { path } => fill(
@@ -114,11 +120,17 @@ fn by_arch(setup: &Setup, amd64: &str, arm64: &str) -> String {
     }
 }
 
-/// Exact tags that were seen in public use. The noble builder has no Python.
+/// Exact tags that were seen in public use. Paketo's documents list Python, Ruby and Go for the
+/// jammy base builder; it names no arm64 target. The noble builder has Java, Node.js and .NET, and
+/// this tag is said to have PHP.
 fn builder(language: Language) -> &'static str {
     match language {
-        Language::Node => "paketobuildpacks/ubuntu-noble-builder:0.0.201",
-        Language::Python => "paketobuildpacks/builder-jammy-base:0.4.644",
+        Language::Node | Language::Java | Language::DotNet | Language::Php => {
+            "paketobuildpacks/ubuntu-noble-builder:0.0.201"
+        }
+        Language::Python | Language::Ruby | Language::Go => {
+            "paketobuildpacks/builder-jammy-base:0.4.644"
+        }
     }
 }
 
@@ -126,5 +138,10 @@ fn buildpack(language: Language) -> &'static str {
     match language {
         Language::Node => "paketo-buildpacks/nodejs",
         Language::Python => "paketo-buildpacks/python",
+        Language::Ruby => "paketo-buildpacks/ruby",
+        Language::Go => "paketo-buildpacks/go",
+        Language::Java => "paketo-buildpacks/java",
+        Language::Php => "paketo-buildpacks/php",
+        Language::DotNet => "paketo-buildpacks/dotnet-core",
     }
 }

@@ -1,8 +1,10 @@
 //! Is everything there that the main job needs? One row per thing, with what to do.
 
 use crate::accounts::{Accounts, CLOUDS, GITHUB, TokenSource};
-use crate::clouds::Cloud;
+use crate::clouds::{Cloud, CloudError};
 use crate::operations::agents::own_arch;
+use crate::operations::catalogue::orderable;
+use crate::operations::connect::account;
 use crate::operations::{Context, OpError};
 
 /// How a row of the doctor's list is.
@@ -41,9 +43,7 @@ fn bad(what: &str, error: &OpError) -> Row {
 /// Looks at tokens, reachability, permissions, and what a new VM would need of us.
 pub async fn doctor(context: &Context) -> Vec<Row> {
     let mut rows = vec![good("state file", context.store.path().display().to_string())];
-    for name in CLOUDS {
-        rows.push(cloud(context, name).await);
-    }
+    rows.extend(clouds(context).await);
     rows.push(github(&context.accounts).await);
     rows.push(gateway(context));
     rows.push(match &context.settings.owner_key {
@@ -56,41 +56,55 @@ pub async fn doctor(context: &Context) -> Vec<Row> {
     rows
 }
 
+/// One cloud is enough: where there is one, another that is not connected is only worth knowing.
+async fn clouds(context: &Context) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut connected = false;
+    for name in CLOUDS {
+        connected |= context.accounts.source(name).await.ok().flatten().is_some();
+    }
+    for (place, name) in CLOUDS.into_iter().enumerate() {
+        let absent = matches!(context.accounts.source(name).await, Ok(None));
+        rows.push(match absent && (connected || place > 0) {
+            true => Row {
+                what: name.to_owned(),
+                verdict: Verdict::Note,
+                found: "not connected".to_owned(),
+                fix: None,
+            },
+            false => cloud(context, name).await,
+        });
+    }
+    rows
+}
+
 async fn cloud(context: &Context, name: &'static str) -> Row {
     let asked = async {
         let cloud = context.accounts.cloud(name).await?;
         let facts = cloud.check(context.settings.installation).await?;
-        Ok::<_, OpError>((facts, context.accounts.source(name).await?))
+        let sizes = cloud.sizes().await?;
+        Ok::<_, OpError>((facts, sizes, context.accounts.source(name).await?))
     };
     match asked.await {
         Err(error) => token_row(&context.accounts, name, &error).await,
-        Ok((facts, source)) => {
-            let access = match facts.can_write {
-                Some(true) => "read and write",
-                Some(false) => "read only",
-                None => "write access not known before the first order",
+        Ok((facts, sizes, source)) => {
+            let parts = account(name, &facts, &sizes).join(", ");
+            let found = format!("token {}, {parts}", origin(source));
+            let trouble = orderable(name, &facts).err();
+            let none = !sizes.iter().any(|size| size.available);
+            let verdict = match &trouble {
+                Some(_) => Verdict::Bad,
+                None if none || facts.foreign_servers > 0 => Verdict::Note,
+                None => Verdict::Good,
             };
-            let found = format!(
-                "token {}, {access}, bills in {}, {}",
-                origin(source),
-                facts.currency,
-                servers(facts.servers, facts.foreign_servers)
-            );
-            let read_only = facts.can_write == Some(false);
-            let verdict = if read_only { Verdict::Bad } else { Verdict::Good };
-            let fix = read_only
-                .then(|| format!("run `vmkit connect {name}` with a token that may write"));
+            let fix = trouble.map(|error| match error {
+                OpError::Cloud(CloudError::Forbidden { .. }) => {
+                    format!("run `vmkit connect {name}` with a token that may write")
+                }
+                other => other.fix(),
+            });
             Row { what: name.to_owned(), verdict, found, fix }
         }
-    }
-}
-
-/// How many servers are in the project, and how many of them others made.
-fn servers(all: u32, foreign: u32) -> String {
-    match (all, foreign) {
-        (0, _) => "no servers yet".to_owned(),
-        (all, 0) => format!("{all} servers, all of them VMKit's"),
-        (all, foreign) => format!("{all} servers, {foreign} of them not VMKit's"),
     }
 }
 
@@ -110,6 +124,9 @@ fn token_trouble(name: &str, code: &str, source: Option<TokenSource>) -> Option<
     let found = match code {
         "not_connected" => "no token".to_owned(),
         "token_refused" => format!("token {}, and it is not accepted", origin(source)),
+        "other_providers_token" => {
+            format!("token {}, and it is another provider's", origin(source))
+        }
         _ => return None,
     };
     let fix = match source {
@@ -185,12 +202,5 @@ mod tests {
         let told = fix("not_connected", None).expect("a fix");
         assert_eq!(told, "run `vmkit connect hetzner`, or set VMKIT_HETZNER_TOKEN");
         assert_eq!(fix("unreachable", environment), None);
-    }
-
-    #[test]
-    fn servers_are_counted_as_a_person_would() {
-        assert_eq!(servers(0, 0), "no servers yet");
-        assert_eq!(servers(2, 0), "2 servers, all of them VMKit's");
-        assert_eq!(servers(3, 1), "3 servers, 1 of them not VMKit's");
     }
 }

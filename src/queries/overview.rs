@@ -1,9 +1,10 @@
 //! Everything at a glance.
 
+use super::costs::monthly_of;
 use crate::domain::clock::Millis;
 use crate::domain::deploy::Deploy;
 use crate::domain::environment::Environment;
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::Money;
 use crate::fleet::{Fleet, Presence};
 use crate::operations::OpError;
 use crate::store::{AppRow, OperationRow, PlanRow, Store, VmRow};
@@ -102,7 +103,7 @@ pub async fn overview(
         environments,
         bare_apps,
         idle_vms,
-        monthly: totals(&vms),
+        monthly: monthly_of(&vms),
         running: store.open_operations().await?,
         approvals: store.plans_waiting(now).await?,
         attention,
@@ -141,14 +142,4 @@ fn matches(line: &EnvironmentLine, query: &str) -> bool {
         address,
     ];
     texts.into_iter().flatten().any(|text| text.contains(query))
-}
-
-/// The sum per currency; amounts of two currencies are never added.
-fn totals(vms: &[VmRow]) -> Vec<Money> {
-    let sum = |currency| {
-        let of = vms.iter().map(|row| row.monthly).filter(|money| money.currency == currency);
-        let total = of.fold(Money::zero(currency), |sum, money| sum.plus(money).unwrap_or(sum));
-        (total != Money::zero(currency)).then_some(total)
-    };
-    [Currency::Eur, Currency::Usd].into_iter().filter_map(sum).collect()
 }

@@ -16,6 +16,7 @@ pub(crate) struct Call {
     pub(super) leaves_host: bool,
     pub(super) body_max: usize,
     pub(super) keeps_tail: bool,
+    pub(super) known: Option<String>,
 }
 
 impl Call {
@@ -29,6 +30,7 @@ impl Call {
             leaves_host: false,
             body_max: BODY_MAX,
             keeps_tail: false,
+            known: None,
         };
         call.under(path)
     }
@@ -94,11 +96,33 @@ impl Call {
         self
     }
 
+    /// Asks for an answer only if it is another than the known one with this ETag: else the status
+    /// is 304, the body is empty, and GitHub counts nothing.
+    pub(crate) fn unless(mut self, etag: Option<String>) -> Self {
+        self.known = etag;
+        self
+    }
+
     /// Keeps the last `bytes` of a longer body, instead of refusing it.
     pub(crate) fn keep_tail(mut self, bytes: usize) -> Self {
         self.keeps_tail = true;
         self.body_max = bytes;
         self
+    }
+
+    /// How it is sent.
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The parts of its path.
+    pub(crate) fn path(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(String::as_str)
+    }
+
+    /// The path and query that it asks for, as a name of the answer.
+    pub(crate) fn name(&self) -> String {
+        format!("{:?}?{:?}", self.segments, self.query)
     }
 
     /// The call's URL: every part is encoded, so none can leave its place.

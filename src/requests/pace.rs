@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::domain::clock::{Clock, Millis};
+use crate::domain::waits;
 
 /// Waiting as a value, so that a test waits milliseconds where a cloud needs seconds.
 #[derive(Debug, Clone)]
@@ -47,9 +50,16 @@ impl Pace {
         }
     }
 
-    /// The waits between polls: from the first one, growing by half, for `limit` in all.
+    /// The waits between polls: from the first one, growing by half, for `limit` in all, what is
+    /// done between them included.
     pub fn polls(&self, limit: Duration) -> Waits {
-        Waits { next: self.poll_first, longest: self.poll_longest, left: limit, growth: 1.5 }
+        Waits {
+            next: self.poll_first,
+            longest: self.poll_longest,
+            left: limit,
+            growth: 1.5,
+            end: Instant::now().checked_add(limit),
+        }
     }
 
     /// The waits between retries: doubling, with jitter, for the budget in all.
@@ -59,6 +69,7 @@ impl Pace {
             longest: self.retry_longest,
             left: self.retry_budget,
             growth: 2.0,
+            end: None,
         }
     }
 }
@@ -70,30 +81,46 @@ pub struct Waits {
     longest: Duration,
     left: Duration,
     growth: f64,
+    /// When it is over, however much of the time went by in other ways than waiting: polls that are
+    /// slow themselves must not make a limit of minutes one of hours.
+    end: Option<Instant>,
 }
 
 impl Waits {
     /// Waits for the next while; false, at once, where the time for it is used up.
     pub async fn wait(&mut self) -> bool {
-        self.wait_at_least(Duration::ZERO).await
+        let Some(wait) = self.take(Duration::ZERO) else { return false };
+        tokio::time::sleep(wait).await;
+        true
     }
 
-    /// As [`Self::wait`], but not before `until`.
-    pub async fn wait_until(&mut self, until: Option<Millis>, clock: &Clock) -> bool {
+    /// As [`Self::wait`], but not before `until`; a long wait is told, as waiting for `what`.
+    pub async fn wait_until(&mut self, until: Option<Millis>, clock: &Clock, what: &str) -> bool {
         let ms = until.map_or(0, |until| until.since_ms(clock.now()));
-        self.wait_at_least(Duration::from_millis(u64::try_from(ms).unwrap_or(0))).await
+        let least = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        let Some(wait) = self.take(least) else { return false };
+        let seconds = wait.as_secs_f32().ceil();
+        let told = waits::begin(wait, || format!("{what}; going on in {seconds} s")).await;
+        tokio::time::sleep(wait).await;
+        if told {
+            waits::end().await;
+        }
+        true
     }
 
-    async fn wait_at_least(&mut self, least: Duration) -> bool {
+    /// How long to wait now, where there is time left for it.
+    fn take(&mut self, least: Duration) -> Option<Duration> {
         let jitter = 1.0 + rand::random::<f64>() * 0.2;
         let wait = self.next.mul_f64(jitter).max(least);
+        if let Some(end) = self.end {
+            self.left = self.left.min(end.saturating_duration_since(Instant::now()));
+        }
         if self.left.is_zero() || (least > self.left) {
-            return false;
+            return None;
         }
         let wait = wait.min(self.left);
         self.left -= wait;
         self.next = self.next.mul_f64(self.growth).min(self.longest);
-        tokio::time::sleep(wait).await;
-        true
+        Some(wait)
     }
 }

@@ -6,7 +6,7 @@ use super::{Outcome, Store, StoreError, collect, first, parsed, parsed_or_null};
 use crate::domain::clock::Millis;
 use crate::domain::environment::{Environment, Settings};
 use crate::domain::ids::{EnvironmentId, SecretId, VmId};
-use crate::domain::names::EnvironmentPath;
+use crate::domain::names::{EnvironmentPath, SizeName};
 
 /// The key pair that deploys to one VM for one environment.
 #[derive(Debug, Clone)]
@@ -31,6 +31,7 @@ fn read_environment(row: &Row<'_>) -> Outcome<Environment> {
         path: EnvironmentPath { app: parsed(row, "app_slug")?, name: parsed(row, "name")? },
         vm: parsed_or_null(row, "vm")?,
         settings: Settings {
+            provider: row.get("provider")?,
             size: parsed(row, "size")?,
             region: parsed(row, "region")?,
             domain: parsed_or_null(row, "domain")?,
@@ -50,8 +51,8 @@ impl Store {
             let e = &environment;
             let inserted = tx.execute(
                 "insert into environment (id, app, name, vm, size, region, domain, port, health_path,
-                     protected, env_revision, created_at)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) on conflict do nothing",
+                     protected, env_revision, created_at, provider)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) on conflict do nothing",
                 params![
                     e.id.to_string(),
                     e.app.to_string(),
@@ -64,7 +65,8 @@ impl Store {
                     e.settings.health_path,
                     e.settings.protected,
                     e.env_revision,
-                    e.created_at.0
+                    e.created_at.0,
+                    e.settings.provider
                 ],
             )?;
             Ok(inserted == 1)
@@ -118,6 +120,20 @@ impl Store {
                 "update environment set vm = ?2 where id = ?1",
                 params![id.to_string(), vm.map(|vm| vm.to_string())],
             )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Chooses the size that an environment's VM is to have.
+    pub async fn set_environment_size(
+        &self,
+        id: EnvironmentId,
+        size: SizeName,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let pair = params![id.to_string(), size.as_str()];
+            tx.execute("update environment set size = ?2 where id = ?1", pair)?;
             Ok(())
         })
         .await

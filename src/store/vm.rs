@@ -7,6 +7,7 @@ use crate::domain::clock::Millis;
 use crate::domain::environment::{Vm, VmState};
 use crate::domain::ids::VmId;
 use crate::domain::money::{Currency, Money};
+use crate::domain::names::SizeName;
 use crate::domain::size::Arch;
 
 /// A VM with what it costs.
@@ -14,7 +15,7 @@ use crate::domain::size::Arch;
 pub struct VmRow {
     /// The VM.
     pub vm: Vm,
-    /// What it cost per month when it was ordered.
+    /// What it cost per month when it was ordered, or got its size.
     pub monthly: Money,
 }
 
@@ -124,6 +125,28 @@ impl Store {
             tx.execute(
                 "update vm set known_hosts = ?2 where id = ?1",
                 params![id.to_string(), line],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes what the server is by now, and what it costs.
+    pub async fn set_vm_size(
+        &self,
+        id: VmId,
+        size: SizeName,
+        monthly: Money,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "update vm set size = ?2, monthly_amount = ?3, monthly_currency = ?4 where id = ?1",
+                params![
+                    id.to_string(),
+                    size.as_str(),
+                    monthly.amount.to_string(),
+                    monthly.currency.to_string()
+                ],
             )?;
             Ok(())
         })

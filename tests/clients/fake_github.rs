@@ -153,7 +153,8 @@ async fn tree(State(world): State<Shared>, Path(sha): Path<String>) -> Answer {
         .files(&sha)
         .into_iter()
         .map(|(path, (mode, bytes))| {
-            json!({ "path": path, "mode": mode, "type": "blob", "size": bytes.len(), "sha": "x" })
+            json!({ "path": path, "mode": mode, "type": "blob", "size": bytes.len(),
+                "sha": hash(&format!("blob {}", String::from_utf8_lossy(&bytes))) })
         })
         .chain([json!({ "path": "lib", "mode": "160000", "type": "commit", "sha": "x" })])
         .collect();

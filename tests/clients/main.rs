@@ -1,7 +1,9 @@
 //! The clients of outside APIs against small fakes: every body that they send is held against the
 //! provider's own specification, and every fault ends in a clean result or a clear error.
 
+mod dns;
 mod fake;
+mod fake_dns;
 mod fake_github;
 mod fake_hetzner;
 mod github;

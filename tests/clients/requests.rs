@@ -234,5 +234,8 @@ async fn a_row_of_waits_grows_and_ends() {
     assert!(count >= 5, "{count} waits");
     let clock = Clock::hand(NOW);
     let mut waits = pace.polls(Duration::from_millis(20));
-    assert!(!waits.wait_until(Some(NOW.plus_ms(1000)), &clock).await, "a hint that is too far");
+    assert!(
+        !waits.wait_until(Some(NOW.plus_ms(1000)), &clock, "a test").await,
+        "a hint that is too far"
+    );
 }

@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("access", &["store", "domain"]),
     // Which credential speaks to whom: it opens tokens and makes the clients, so that nobody above
     // holds one.
-    ("accounts", &["clouds", "github", "store", "vault", "domain"]),
+    ("accounts", &["clouds", "dns", "github", "store", "vault", "domain"]),
     // One look at an app from outside.
     ("probe", &["domain"]),
     ("operations", WORK),
@@ -35,7 +35,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Where the parts meet. Only the command line uses it.
     (
         "installation",
-        &["accounts", "config", "fleet", "operations", "requests", "store", "vault", "domain"],
+        &[
+            "accounts",
+            "config",
+            "dns",
+            "fleet",
+            "operations",
+            "requests",
+            "store",
+            "vault",
+            "domain",
+        ],
     ),
     // A subcommand may start either server.
     (
@@ -112,7 +122,10 @@ const EXPOSE: &[&str] = &[
     "src/vault",
     "src/access",
     "src/requests",
+    "src/clouds/digitalocean/droplets.rs",
     "src/clouds/hetzner/servers.rs",
+    // The user-data of a rebuild.
+    "src/clouds/hetzner/changes.rs",
     "src/github",
     "src/bootstrap",
     "src/fleet",

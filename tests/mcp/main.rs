@@ -1,6 +1,8 @@
 //! VMKit as its clients meet it: real processes, real MCP clients of both eras, stdio and HTTP.
 
+mod digitalocean;
 mod gateway;
+mod money;
 mod releases;
 mod rig;
 mod stdio;

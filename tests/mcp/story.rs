@@ -22,9 +22,9 @@ use crate::rig::{Rig, eras, error, text, until};
 /// A person at a client, who types this when asked; a client without one cannot ask.
 #[derive(Clone, Default)]
 pub(crate) struct Person {
-    types: Option<&'static str>,
-    asked: Arc<Mutex<Vec<String>>>,
-    heard: Arc<Mutex<Vec<f64>>>,
+    pub(crate) types: Option<&'static str>,
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    pub(crate) heard: Arc<Mutex<Vec<f64>>>,
 }
 
 impl ClientHandler for Person {
@@ -230,6 +230,50 @@ async fn a_provision_under_way_is_cancelled() {
     assert_eq!(again.code, "already_ended");
     let unknown = json!({"operation": "op_01jc0000000000000000000000"});
     assert_eq!(error(&call(&client, "cancel", unknown).await).code, "unknown_operation");
+    client.cancel().await.expect("ended");
+    until("the worker ends", || stage.rig.workers().is_empty()).await;
+    stage.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_vm_is_resized_and_rebooted() {
+    let stage = Stage::new().await;
+    let [_, modern] = eras();
+    let client = stage.client(modern, Person::default()).await;
+    let place = json!({"environment": "shop/staging"});
+    let setup = call(&client, "setup_repo", json!({"repo": "octo/shop"})).await;
+    stage.merge(says(&setup, "NEEDS_MERGE")["result"]["pull"].as_u64().expect("a number")).await;
+    let made = json!({"environment": "shop/staging", "size": "cx23", "region": "fsn1"});
+    says(&call(&client, "create_environment", made).await, "DONE");
+    let size = |more: Value| {
+        let mut all = json!({"environment": "shop/staging", "size": "cx33"});
+        all.as_object_mut().expect("it").extend(more.as_object().expect("it").clone());
+        all
+    };
+    let refused = error(&call(&client, "resize_vm", size(json!({}))).await);
+    assert_eq!(refused.code, "no_vm");
+    let plan = call(&client, "provision_vm", place.clone()).await;
+    let plan_id = says(&plan, "NOT_EXECUTED")["plan_id"].clone();
+    let order = json!({"environment": "shop/staging", "plan_id": plan_id});
+    says(&call(&client, "provision_vm", order).await, "DONE");
+
+    let both = json!({"environment": "shop/staging", "vm": "vm_x", "size": "cx33"});
+    assert_eq!(error(&call(&client, "resize_vm", both).await).code, "bad_argument");
+    let none = json!({"vm": "vm_01k00000000000000000000001", "action": "reboot"});
+    assert_eq!(error(&call(&client, "maintain_vm", none).await).code, "unknown_vm");
+    let noted = call(&client, "resize_vm", size(json!({"later": true}))).await;
+    says(&noted, "DONE");
+    let deploy = call(&client, "deploy", place).await;
+    let planned = says(&deploy, "NOT_EXECUTED");
+    assert!(text(&deploy).contains("`resize_vm`"), "{}", text(&deploy));
+    assert!(planned["downtime_s"].as_u64() > Some(0), "{planned}");
+    let resize = size(json!({"plan_id": planned["plan_id"]}));
+    let done = call(&client, "resize_vm", resize).await;
+    assert_eq!(says(&done, "DONE")["result"]["size"], "cx33", "{}", text(&done));
+    let reboot = json!({"environment": "shop/staging", "action": "reboot"});
+    let dry_run = json!({"environment": "shop/staging", "action": "reboot", "dry_run": true});
+    says(&call(&client, "maintain_vm", dry_run).await, "NOT_EXECUTED");
+    says(&call(&client, "maintain_vm", reboot).await, "DONE");
     client.cancel().await.expect("ended");
     until("the worker ends", || stage.rig.workers().is_empty()).await;
     stage.sandbox.stop().await;

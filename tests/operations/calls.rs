@@ -33,6 +33,10 @@ const fn github(step: &'static str, method: &'static str, path: &'static str) ->
     Outside { step, at: At::GitHub, method, path }
 }
 
+const fn dns(step: &'static str, method: &'static str, path: &'static str) -> Outside {
+    Outside { step, at: At::Dns, method, path }
+}
+
 const SETUP: &[Outside] = &[
     github("commit_files", "GET", "/commits/main$"),
     github("commit_files", "GET", "/contents/"),
@@ -105,6 +109,35 @@ const DESTROY: &[Outside] = &[
     cloud("delete_ssh_key", "DELETE", r"/ssh_keys/\d+$"),
 ];
 
+const RESIZE: &[Outside] = &[
+    cloud("shut_down", "GET", r"/servers/\d+$"),
+    cloud("shut_down", "POST", "/actions/shutdown$"),
+    cloud("shut_down", "GET", r"/actions/\d+$"),
+    cloud("shut_down", "GET", r"/servers/\d+$"),
+    cloud("change_size", "POST", "/actions/change_type$"),
+    cloud("change_size", "GET", r"/actions/\d+$"),
+    cloud("change_size", "GET", r"/servers/\d+$"),
+];
+
+const REBOOT: &[Outside] = &[
+    cloud("shut_down", "GET", r"/servers/\d+$"),
+    cloud("shut_down", "POST", "/actions/shutdown$"),
+    cloud("shut_down", "GET", r"/actions/\d+$"),
+    cloud("shut_down", "GET", r"/servers/\d+$"),
+    cloud("power_on", "POST", "/actions/poweron$"),
+    cloud("power_on", "GET", r"/actions/\d+$"),
+    cloud("power_on", "GET", r"/servers/\d+$"),
+];
+
+/// A name in a zone at Cloudflare.
+const DOMAIN: &[Outside] = &[
+    dns("point", "GET", "/zones$"),
+    dns("point", "GET", "/dns_records$"),
+    dns("point", "POST", "/dns_records$"),
+    dns("look", "GET", "/zones$"),
+    dns("look", "GET", "/dns_records$"),
+];
+
 impl Job {
     /// Its outside calls where nothing goes wrong, in order; several of a kind in a row are one.
     pub(crate) fn calls(self) -> &'static [Outside] {
@@ -113,7 +146,10 @@ impl Job {
             Self::Provision => PROVISION,
             Self::Deploy => DEPLOY,
             Self::Current | Self::Rollback => REDEPLOY,
+            Self::Resize => RESIZE,
+            Self::Reboot => REBOOT,
             Self::Destroy => DESTROY,
+            Self::Domain => DOMAIN,
         }
     }
 
@@ -144,9 +180,34 @@ impl Job {
             Self::Deploy | Self::Current | Self::Rollback => {
                 &["commit_config", "grant_access", "write_env", "dispatch", "watch", "prove"]
             }
+            Self::Resize => &[
+                "look",
+                "lock_kamal",
+                "quiesce",
+                "shut_down",
+                "change_size",
+                "power_on",
+                "wait_agent",
+                "resume",
+                "prove",
+                "record",
+                "unlock_kamal",
+            ],
+            Self::Reboot => &[
+                "look",
+                "lock_kamal",
+                "quiesce",
+                "shut_down",
+                "power_on",
+                "wait_agent",
+                "resume",
+                "prove",
+                "unlock_kamal",
+            ],
             Self::Destroy => {
                 &["revoke_access", "delete_server", "delete_firewall", "delete_ssh_key", "forget"]
             }
+            Self::Domain => &["claim", "point", "look"],
         }
     }
 }

@@ -9,7 +9,17 @@ use crate::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_gets_over_what_passes() {
-    let jobs = [Job::Setup, Job::Provision, Job::Deploy, Job::Current, Job::Rollback, Job::Destroy];
+    let jobs = [
+        Job::Setup,
+        Job::Provision,
+        Job::Deploy,
+        Job::Current,
+        Job::Rollback,
+        Job::Resize,
+        Job::Reboot,
+        Job::Destroy,
+        Job::Domain,
+    ];
     let fault = |code| Action::Status { code, body: None, headers: Default::default() };
     let hiccups =
         [fault(500), fault(503), Action::DropAfter, Action::RateLimit { reset_seconds: 1 }];

@@ -37,12 +37,29 @@ async fn rollback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn resize_vm() {
+    every_call_of(Job::Resize).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintain_vm() {
+    every_call_of(Job::Reboot).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn destroy() {
     every_call_of(Job::Destroy).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn manage_domain() {
+    every_call_of(Job::Domain).await;
+}
+
 async fn every_call_of(job: Job) {
-    let calls = job.kinds_of_calls().into_iter();
+    // A token that may not read zones leaves the records to a person, and fails nothing.
+    let by_hand = |call: &Outside| call.at == At::Dns && call.path == "/zones$";
+    let calls = job.kinds_of_calls().into_iter().filter(|call| !by_hand(call));
     let name = |call: Outside| format!("{job:?} {} {} {}", call.step, call.method, call.path);
     let cases = calls.map(|call| (name(call), refused(job, call)));
     cases::all(&format!("refusals of {job:?}"), cases).await;
@@ -91,12 +108,17 @@ impl Stage {
         let runs = repo["runs"].as_array().expect("a list");
         json!({
             "cloud": self.counts().await,
+            "server": self.server_if_any().await,
+            "kamal_locks": self.kamal_locks(),
             "setup_branch": repo["refs"]["refs/heads/vmkit/setup"],
             "open_pulls": pulls(&repo, "open"),
             "open_runs": runs.iter().filter(|run| run["status"] != "completed").count(),
             "serving": self.serving().await,
             "env_file": self.env_file().await,
             "vms": self.sql("select state from vm where state != 'deleted'"),
+            "dns": self.sandbox.cloudflare().state(),
+            "names": self.sql("select coalesce(domain, 'none') from environment"),
+            "dns_rows": self.sql("select name from dns_record"),
             "environments": self.sql("select coalesce(vm, 'none') from environment where deleted_at is null"),
         })
     }

@@ -11,7 +11,7 @@ use crate::calls::Outside;
 use crate::cases;
 use crate::crash_undo::die_at;
 use crate::jobs::Job;
-use crate::stage::{At, Stage};
+use crate::stage::{DOORS, Stage};
 
 /// Where the process dies.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +50,23 @@ async fn rollback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn resize_vm() {
+    every_moment_of(Job::Resize).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintain_vm() {
+    every_moment_of(Job::Reboot).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn destroy() {
     every_moment_of(Job::Destroy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manage_domain() {
+    every_moment_of(Job::Domain).await;
 }
 
 async fn every_moment_of(job: Job) {
@@ -141,14 +156,13 @@ impl Stage {
     }
 
     /// The numbers of the last requests so far.
-    pub(crate) fn last_requests(&self) -> [u64; 2] {
-        [At::Cloud, At::GitHub]
-            .map(|at| self.faults(at).requests().last().map_or(0, |request| request.id))
+    pub(crate) fn last_requests(&self) -> [u64; 3] {
+        DOORS.map(|at| self.faults(at).requests().last().map_or(0, |request| request.id))
     }
 
     /// Fails where a step that was finished before `seen` changed anything after it.
-    pub(crate) fn none_again(&self, job: Job, finished: &[(String, u32)], seen: [u64; 2]) {
-        for (at, seen) in [At::Cloud, At::GitHub].into_iter().zip(seen) {
+    pub(crate) fn none_again(&self, job: Job, finished: &[(String, u32)], seen: [u64; 3]) {
+        for (at, seen) in DOORS.into_iter().zip(seen) {
             for one in self.faults(at).requests().iter().filter(|one| one.id > seen) {
                 let step = job.calls().iter().find(|call| {
                     call.at == at && call.changes() && call.matches(&one.method, &one.path)

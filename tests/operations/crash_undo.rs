@@ -24,7 +24,7 @@ struct Half {
     silent: Option<&'static str>,
 }
 
-const HALVES: [Half; 5] = [
+const HALVES: [Half; 8] = [
     Half {
         job: Job::Setup,
         stop: (At::GitHub, "POST", "/pulls$"),
@@ -69,6 +69,36 @@ const HALVES: [Half; 5] = [
         after: true,
         undo: &[(At::GitHub, "POST", r"/actions/runs/\d+/cancel$")],
         silent: Some("write_env"),
+    },
+    Half {
+        job: Job::Resize,
+        stop: (At::Cloud, "POST", "/actions/change_type$"),
+        after: true,
+        undo: &[
+            (At::Cloud, "GET", r"/servers/\d+$"),
+            (At::Cloud, "POST", "/actions/shutdown$"),
+            (At::Cloud, "GET", r"/actions/\d+$"),
+            (At::Cloud, "POST", "/actions/change_type$"),
+        ],
+        silent: Some("quiesce"),
+    },
+    Half {
+        job: Job::Reboot,
+        stop: (At::Cloud, "POST", "/actions/poweron$"),
+        after: false,
+        undo: &[(At::Cloud, "GET", r"/servers/\d+$")],
+        silent: Some("quiesce"),
+    },
+    Half {
+        job: Job::Domain,
+        stop: (At::Dns, "POST", "/dns_records$"),
+        after: true,
+        undo: &[
+            (At::Dns, "GET", "/zones$"),
+            (At::Dns, "GET", "/dns_records$"),
+            (At::Dns, "DELETE", r"/dns_records/\w+$"),
+        ],
+        silent: None,
     },
     Half {
         job: Job::Destroy,

@@ -8,10 +8,13 @@ use vmkit::domain::ids::OperationId;
 use vmkit::domain::operation::OperationState;
 use vmkit::domain::secret::Secret;
 use vmkit::operations::deploy::{DeployRequest, ReleaseEnv, Version};
+use vmkit::operations::domains::Asked;
 use vmkit::operations::environments::NewEnvironment;
+use vmkit::operations::maintain_vm::Action;
 use vmkit::operations::setup_repo::SetupRequest;
 use vmkit::operations::{
-    Ask, OpError, Started, deploy, destroy, env, environments, plans, provision_vm, setup_repo,
+    Ask, OpError, Started, deploy, destroy, domains, env, environments, maintain_vm, plans,
+    provision_vm, resize_vm, setup_repo,
 };
 use vmkit::store::Changes;
 
@@ -30,8 +33,14 @@ pub(crate) enum Job {
     Current,
     /// The version before.
     Rollback,
+    /// A larger VM.
+    Resize,
+    /// The VM down and up again.
+    Reboot,
     /// All of it, for good.
     Destroy,
+    /// Another name, in a zone that VMKit can edit.
+    Domain,
 }
 
 impl Job {
@@ -41,7 +50,9 @@ impl Job {
             Self::Setup => return,
             Self::Provision => &[Self::Setup],
             Self::Deploy => &[Self::Setup, Self::Provision],
-            Self::Current | Self::Destroy => &[Self::Setup, Self::Provision, Self::Deploy],
+            Self::Current | Self::Resize | Self::Reboot | Self::Destroy | Self::Domain => {
+                &[Self::Setup, Self::Provision, Self::Deploy]
+            }
             Self::Rollback => &[Self::Setup, Self::Provision, Self::Deploy, Self::Deploy],
         };
         stage.drive_here().await;
@@ -98,11 +109,21 @@ impl Job {
             Self::Rollback => {
                 deploy_of(stage, Version::Release { to: None, env: ReleaseEnv::AsOfThen }).await
             }
+            Self::Resize => {
+                let request = stage.resize_to("cpx32");
+                let plan = resize_vm::plan(context, &request).await?;
+                begun(resize_vm::start(context, &request, plan.id, ask).await)
+            }
+            Self::Reboot => {
+                let request = stage.maintain(Action::Reboot);
+                begun(maintain_vm::start(context, &request, None, ask).await)
+            }
             Self::Destroy => {
                 let plan = destroy::plan(context, &path, true).await?;
                 plans::approve(context, plan.id, "a person").await?;
                 begun(destroy::start(context, &path, plan.id, ask).await)
             }
+            Self::Domain => domains::start(context, &path, &app_name(), ask).await,
         }
     }
 
@@ -124,6 +145,15 @@ impl Job {
                 assert_eq!(config, 4 + pushed, "the first, the set-up, its merge, the config");
                 assert_eq!(stage.serving().await, vec![result["commit"].clone()]);
             }
+            Self::Resize | Self::Reboot => {
+                let size = if self == Self::Resize { "cpx32" } else { "cpx22" };
+                assert_eq!(stage.server().await, ("running".to_owned(), size.to_owned()));
+                assert_eq!(stage.kamal_locks(), Vec::<String>::new());
+                assert_eq!(stage.sql("select size from vm"), [size]);
+                assert_eq!(stage.sql("select size from environment"), [size]);
+                assert_eq!(stage.serving().await.len(), 1, "what ran runs");
+                assert!(!stage.machine().has_file("/var/lib/vmkit/quiesced.json"));
+            }
             Self::Destroy => {
                 assert_eq!(stage.counts().await, [0, 0, 0]);
                 assert_eq!(repo["secrets"], json!([]));
@@ -133,11 +163,27 @@ impl Job {
                     Vec::<String>::new()
                 );
             }
+            Self::Domain => {
+                let state = stage.sandbox.cloudflare().state();
+                let records = state["zones"][0]["records"].as_array().expect("a list").clone();
+                assert_eq!(records.len(), 1, "one record: {records:#?}");
+                let server = stage.cloud().await["servers"][0]["public_net"]["ipv4"]["ip"].clone();
+                assert_eq!(records[0]["content"], server);
+                assert_eq!(records[0]["proxied"], false);
+                assert_eq!(stage.sql("select domain from environment"), ["app.example.com"]);
+                let result = stage.row(id).await.result.expect("a result");
+                assert_eq!(result["wrong"], json!([]), "the name servers say it");
+            }
         }
     }
 }
 
-fn begun(started: Result<Started, OpError>) -> Result<OperationId, OpError> {
+/// The name that the environment gets.
+pub(crate) fn app_name() -> Asked {
+    Asked::Name("app.example.com".parse().expect("a domain"))
+}
+
+pub(crate) fn begun(started: Result<Started, OpError>) -> Result<OperationId, OpError> {
     match started? {
         Started::Operation(id) => Ok(id),
         Started::NeedsApproval(plan) => panic!("{plan:?} waits for a person"),
@@ -155,7 +201,9 @@ fn setup_request() -> SetupRequest {
 }
 
 async fn deploy_of(stage: &Stage, version: Version) -> Result<OperationId, OpError> {
-    let request = DeployRequest { environment: staging(), version, expect_sha: None };
+    let ignore_checks = Vec::new();
+    let request =
+        DeployRequest { environment: staging(), version, expect_sha: None, ignore_checks };
     deploy::start(stage.context(), request, Ask::by("test")).await
 }
 
@@ -174,6 +222,7 @@ pub(crate) fn runs_of(repo: &Value, result: &Value) -> usize {
 impl Stage {
     async fn create_environment(&self) {
         let settings = Settings {
+            provider: None,
             size: "cpx22".parse().expect("a size"),
             region: "fsn1".parse().expect("a region"),
             domain: Some("shop.example.com".parse().expect("a domain")),

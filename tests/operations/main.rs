@@ -2,14 +2,19 @@
 
 mod calls;
 mod cases;
+mod checklist;
 mod crash_hiccups;
 mod crash_refused;
 mod crash_steps;
 mod crash_undo;
+mod domains;
 mod driving;
 mod jobs;
+mod maintain;
 mod mended;
 mod order;
+mod resize;
+mod resize_trouble;
 mod stage;
 mod trouble;
 

@@ -4,11 +4,21 @@ use vmkit_sandbox::faults::Exchange;
 
 use crate::cases;
 use crate::jobs::Job;
-use crate::stage::{At, Stage};
+use crate::stage::{At, DOORS, Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_makes_its_calls_in_their_order() {
-    let jobs = [Job::Setup, Job::Provision, Job::Deploy, Job::Current, Job::Rollback, Job::Destroy];
+    let jobs = [
+        Job::Setup,
+        Job::Provision,
+        Job::Deploy,
+        Job::Current,
+        Job::Rollback,
+        Job::Resize,
+        Job::Reboot,
+        Job::Destroy,
+        Job::Domain,
+    ];
     cases::all("orders", jobs.map(|job| (format!("{job:?}"), in_order(job)))).await;
 }
 
@@ -32,7 +42,7 @@ async fn in_order(job: Job) {
     assert_eq!(names, job.steps());
     assert!(steps.iter().all(|step| step.attempts == 1), "{steps:#?}");
     let mut made: Vec<(At, Exchange)> = Vec::new();
-    for (at, seen) in [At::Cloud, At::GitHub].into_iter().zip(seen) {
+    for (at, seen) in DOORS.into_iter().zip(seen) {
         made.extend(
             stage
                 .faults(at)

@@ -21,11 +21,15 @@ use crate::driving::{Driving, free_address};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Every door, in the order of [`Stage::last_requests`].
+pub(crate) const DOORS: [At; 3] = [At::Cloud, At::GitHub, At::Dns];
+
 /// Whose door a request goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum At {
     Cloud,
     GitHub,
+    Dns,
 }
 
 pub(crate) struct Stage {
@@ -133,6 +137,7 @@ impl Stage {
         match at {
             At::Cloud => self.sandbox.hetzner_faults(),
             At::GitHub => self.sandbox.github_faults(),
+            At::Dns => self.sandbox.cloudflare_faults(),
         }
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Hidden;
 use crate::logs::{FollowLogs, LogRange, LogRangeReply};
+use crate::upkeep::{HeldLock, KamalLocks, Upkeep};
 
 /// A request to the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,15 @@ pub enum Call {
     FollowLogs(FollowLogs),
     /// How the VM is doing: answered by [`Reply::Metrics`].
     Metrics,
+    /// Takes Kamal's lock of every service on the VM, or none: answered by [`Reply::KamalLocks`].
+    TakeKamalLocks(KamalLocks),
+    /// Gives back the locks that this work took; none is fine: answered by [`Reply::KamalLocks`].
+    ReleaseKamalLocks(Upkeep),
+    /// Stops the apps, then the services beside them, and keeps on the VM what ran: answered by
+    /// [`Reply::Quiesced`].
+    Quiesce(Upkeep),
+    /// Starts exactly what was stopped so, the services first: answered by [`Reply::Resumed`].
+    Resume(Upkeep),
     /// From a newer gateway; the agent answers with the fault `unsupported`.
     #[serde(other)]
     Unknown,
@@ -50,6 +60,27 @@ pub enum Reply {
     Logs(LogRangeReply),
     /// To [`Call::Metrics`].
     Metrics(Metrics),
+    /// To [`Call::TakeKamalLocks`] and [`Call::ReleaseKamalLocks`].
+    KamalLocks {
+        /// The services whose locks were taken or given back.
+        services: Vec<String>,
+        /// Somebody else's lock, for which none was taken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<HeldLock>,
+    },
+    /// To [`Call::Quiesce`].
+    Quiesced {
+        /// The names of the containers that [`Call::Resume`] will start.
+        containers: Vec<String>,
+    },
+    /// To [`Call::Resume`].
+    Resumed {
+        /// The names of the containers that run again.
+        containers: Vec<String>,
+        /// Those that are not there any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        missing: Vec<String>,
+    },
     /// From a newer agent.
     #[serde(other)]
     Unknown,

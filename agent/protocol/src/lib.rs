@@ -10,6 +10,7 @@ pub mod enrol;
 pub mod handshake;
 pub mod logs;
 pub mod messages;
+pub mod upkeep;
 pub mod wire;
 
 /// The version of the protocol that this crate speaks.

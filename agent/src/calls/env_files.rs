@@ -77,9 +77,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 
 /// Kamal holds a directory as its lock while it deploys, and must not see the values change.
 fn refuse_if_locked(host: &Host, app: &str, environment: &str) -> Result<(), Fault> {
-    let home = host.user("kamal").map_or_else(|| "/home/kamal".to_owned(), |(_, home)| home);
-    let lock = host.path(&format!("{home}/.kamal/lock-{app}-{environment}"));
-    if lock.is_dir() {
+    if host.kamal_folder().join(format!("lock-{app}-{environment}")).is_dir() {
         return Err(Fault::kamal_locked(format!(
             "a deploy of `{app}/{environment}` holds Kamal's lock; its values change afterwards"
         )));

@@ -72,7 +72,14 @@ async fn play(
                 return vanish();
             }
         }
-        Some(Action::HoldAfter | Action::DropAfter) | None => {}
+        Some(
+            Action::HoldAfter
+            | Action::DropAfter
+            | Action::StatusAfter { .. }
+            | Action::Garble
+            | Action::SlowBody { .. },
+        )
+        | None => {}
     }
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     let (head, body) = response.into_parts();
@@ -81,6 +88,20 @@ async fn play(
     match action {
         Some(Action::HoldAfter) if !faults.hold(id, &method, &path, true).await => vanish(),
         Some(Action::DropAfter) => vanish(),
+        Some(Action::StatusAfter { code }) => answer(code, &faults.style().body(code)),
+        Some(Action::Garble) => Response::from_parts(head, Body::from("<html>what?</html>")),
+        Some(Action::SlowBody { ms }) => {
+            let half = bytes.len() / 2;
+            let (begun, rest) = (bytes.slice(..half), bytes.slice(half..));
+            let later = futures::stream::once(async move {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                Ok::<_, std::convert::Infallible>(rest)
+            });
+            let begun = futures::stream::once(async move { Ok(begun) });
+            let mut head = head;
+            head.headers.remove(http::header::CONTENT_LENGTH);
+            Response::from_parts(head, Body::from_stream(futures::StreamExt::chain(begun, later)))
+        }
         _ => Response::from_parts(head, Body::from(bytes)),
     }
 }
@@ -97,10 +118,20 @@ impl Faults {
                 ("ratelimit-remaining", "0".to_owned()),
                 ("ratelimit-reset", reset),
             ],
+            Style::DigitalOcean => [
+                ("ratelimit-limit", "5000".to_owned()),
+                ("ratelimit-remaining", "0".to_owned()),
+                ("ratelimit-reset", reset),
+            ],
             Style::GitHub => [
                 ("x-ratelimit-limit", "5000".to_owned()),
                 ("x-ratelimit-remaining", "0".to_owned()),
                 ("x-ratelimit-reset", reset),
+            ],
+            Style::Cloudflare => [
+                ("ratelimit", format!("\"default\";r=0;t={reset_seconds}")),
+                ("ratelimit-policy", "\"default\";q=1200;w=300".to_owned()),
+                ("retry-after", reset_seconds.to_string()),
             ],
         };
         for (name, value) in &headers {
@@ -133,6 +164,20 @@ impl Style {
                 };
                 json!({"error": {"code": code, "message": message, "details": null}})
             }
+            Self::DigitalOcean => {
+                let (id, message) = match status {
+                    400 => ("bad_request", "The request was malformed."),
+                    401 => ("unauthorized", "Unable to authenticate you"),
+                    403 => ("forbidden", "You are not authorized to perform this operation"),
+                    404 => ("not_found", "The resource you were accessing could not be found."),
+                    409 => ("conflict", "The request conflicts with another one."),
+                    429 => ("too_many_requests", "API Rate limit exceeded."),
+                    503 => ("service_unavailable", "The service is not available."),
+                    500.. => ("server_error", "Server was unable to give you a response."),
+                    _ => ("unprocessable_entity", "The request could not be processed."),
+                };
+                json!({"id": id, "message": message})
+            }
             Self::GitHub => {
                 let message = match status {
                     401 => "Bad credentials",
@@ -145,6 +190,18 @@ impl Style {
                 };
                 let docs = "https://docs.github.com/rest";
                 json!({"message": message, "documentation_url": docs, "status": status.to_string()})
+            }
+            Self::Cloudflare => {
+                let (code, message) = match status {
+                    401 => (1000, "Invalid API Token"),
+                    403 => (10000, "Authentication error"),
+                    404 => (7003, "Could not route to this path"),
+                    429 => (10100, "More than 1200 requests per 300 seconds reached"),
+                    500.. => (1101, "An internal error has occurred"),
+                    _ => (1004, "DNS Validation Error"),
+                };
+                json!({"success": false, "errors": [{"code": code, "message": message}],
+                    "messages": [], "result": null})
             }
         }
     }

@@ -21,12 +21,15 @@ pub(super) fn server(project: &Project, server: &Server, knobs: &Knobs) -> Value
     });
     let ipv6 = ip(server.ipv6)
         .map(|ip| json!({"id": ip.id, "ip": ip.ip, "blocked": false, "dns_ptr": []}));
+    // A server whose snapshot is gone has no image any more.
+    let gone = server.image.snapshot.is_some() && !project.images.contains_key(&server.image.id);
+    let image = if gone { Value::Null } else { server.image.json() };
     json!({
         "id": server.id, "name": server.name, "status": server.status.name(),
         "created": rfc3339_offset(server.created),
         "public_net": {"ipv4": ipv4, "ipv6": ipv6, "floating_ips": [], "firewalls": firewalls},
         "private_net": [], "server_type": server.server_type.json(knobs),
-        "location": server.location.json(), "image": server.image.json(), "iso": null,
+        "location": server.location.json(), "image": image, "iso": null,
         "rescue_enabled": false, "locked": server.locked, "backup_window": null,
         "outgoing_traffic": 0, "ingoing_traffic": 0, "included_traffic": 21_990_232_555_520_u64,
         "protection": {"delete": server.protection.0, "rebuild": server.protection.1},

@@ -198,43 +198,6 @@ fn money(net: u64) -> Value {
     json!({"net": text(net), "gross": text(net * 119 / 100)})
 }
 
-/// One system image for one architecture.
-pub(super) struct Image {
-    pub(super) id: u64,
-    pub(super) name: &'static str,
-    pub(super) arch: &'static str,
-    flavor: &'static str,
-    version: &'static str,
-}
-
-/// All system images, two of each name.
-pub(super) fn all_images() -> Vec<Image> {
-    let names = [
-        ("debian-12", "debian", "12"),
-        ("debian-13", "debian", "13"),
-        ("ubuntu-22.04", "ubuntu", "22.04"),
-        ("ubuntu-24.04", "ubuntu", "24.04"),
-    ];
-    let pairs = names.iter().flat_map(|name| ["x86", "arm"].map(|arch| (*name, arch)));
-    pairs
-        .zip(114_690_387..)
-        .map(|(((name, flavor, version), arch), id)| Image { id, name, arch, flavor, version })
-        .collect()
-}
-
-impl Image {
-    pub(super) fn json(&self) -> Value {
-        json!({
-            "id": self.id, "type": "system", "status": "available", "name": self.name,
-            "description": self.name, "image_size": null, "disk_size": 5,
-            "created": "2025-08-12T12:00:00+00:00", "created_from": null, "bound_to": null,
-            "os_flavor": self.flavor, "os_version": self.version, "rapid_deploy": true,
-            "protection": {"delete": false}, "deprecated": null, "deprecation": null,
-            "deleted": null, "labels": {}, "architecture": self.arch,
-        })
-    }
-}
-
 pub(super) async fn server_types(State(hetzner): State<Hetzner>, query: Query) -> Response {
     let knobs = hetzner.knobs();
     let types = all_types();
@@ -257,24 +220,6 @@ pub(super) async fn location(Path(id): Path<String>) -> Answer {
     let found = LOCATIONS.iter().find(|location| location.id.to_string() == id);
     let found = found.ok_or_else(|| ApiError::not_found("location", &id))?;
     ok(json!({"location": found.json()}))
-}
-
-pub(super) async fn images(query: Query) -> Response {
-    let images = all_images();
-    let shown = images.iter().filter(|image| {
-        query.one_of("name", image.name)
-            && query.one_of("architecture", image.arch)
-            && query.one_of("type", "system")
-            && query.one_of("status", "available")
-            && query.get("bound_to").is_none()
-    });
-    query.page("images", shown.map(Image::json).collect())
-}
-
-pub(super) async fn image(Path(id): Path<String>) -> Answer {
-    let found = all_images().into_iter().find(|image| image.id.to_string() == id);
-    let found = found.ok_or_else(|| ApiError::not_found("image", &id))?;
-    ok(json!({"image": found.json()}))
 }
 
 pub(super) async fn pricing() -> Answer {

@@ -3,15 +3,17 @@
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::catalogue::{self, Image, Location, ServerType};
+use super::catalogue::{self, Location, ServerType};
 use super::errors::{ApiError, Code};
+use super::images::{Image, find_image};
 use super::input::{Input, Labels};
 use super::project::{PrimaryIp, Project, Server, Status};
 use super::{Answer, Hetzner, answers, created};
 use crate::clock;
+use crate::formats::is_hostname;
 use crate::machines::{MachineOrder, Place};
 
-const USER_DATA_BYTES_MAX: usize = 32 * 1024;
+pub(super) const USER_DATA_BYTES_MAX: usize = 32 * 1024;
 
 /// A checked order.
 struct Order {
@@ -24,26 +26,36 @@ struct Order {
     firewalls: Vec<u64>,
     user_data: String,
     start: bool,
-    ipv4: bool,
-    ipv6: bool,
+    ipv4: Net,
+    ipv6: Net,
+}
+
+/// What a server gets of one kind of address.
+#[derive(Clone, Copy)]
+enum Net {
+    None,
+    New,
+    Own(u64),
 }
 
 pub(super) async fn create(State(hetzner): State<Hetzner>, input: Input) -> Answer {
     let knobs = hetzner.knobs();
-    let place = hetzner.0.machines.reserve();
-    let (body, server, action, start_action, order, machine_order) = {
+    let (body, server, action, start_action, order, place, machine_order) = {
         let mut project = hetzner.project();
         let order = Order::read(&hetzner, &project, &input)?;
         if knobs.server_limit.is_some_and(|limit| project.servers.len() >= limit) {
-            let details = json!({"limits": [{"name": "server_limit"}]});
-            let message = "server limit exceeded";
-            return Err(ApiError::new(Code::ResourceLimitExceeded, message).with_details(details));
+            return Err(ApiError::limit("server_limit"));
         }
+        let place = match order.ipv4 {
+            Net::Own(ip) => hetzner.0.machines.place_at(project.address_of(ip)?),
+            Net::New | Net::None => hetzner.0.machines.reserve(),
+        };
         let machine_order = MachineOrder {
             name: order.name.clone(),
             user_data: order.user_data.clone(),
             root_keys: order.keys.clone(),
             off: !order.start,
+            disk: order.image.disk(),
         };
         let start = order.start;
         let password = order.keys.is_empty().then_some("changed-at-first-login");
@@ -57,7 +69,7 @@ pub(super) async fn create(State(hetzner): State<Hetzner>, input: Input) -> Answ
             "next_actions": next.iter().map(|id| project.action_json(*id)).collect::<Vec<_>>(),
             "root_password": password,
         });
-        (body, server, action, next, start, machine_order)
+        (body, server, action, next, start, place, machine_order)
     };
     hetzner.boot(server, action, start_action, order, place, machine_order);
     created(body)
@@ -65,13 +77,16 @@ pub(super) async fn create(State(hetzner): State<Hetzner>, input: Input) -> Answ
 
 fn add(project: &mut Project, order: Order, place: &Place) -> u64 {
     let id = project.next_id();
-    let mut address = |wanted: bool, v4: bool| {
-        let ip_id = project.next_id();
-        let ip = if v4 {
-            place.address.to_string()
-        } else {
-            format!("2001:db8:{:x}:{:x}::/64", (id >> 16) & 0xffff, id & 0xffff)
+    let mut address = |wanted: Net, v4: bool| {
+        let ip_id = match wanted {
+            Net::None => return None,
+            Net::Own(own) => {
+                project.primary_ips.get_mut(&own)?.server = Some(id);
+                return Some(own);
+            }
+            Net::New => project.next_id(),
         };
+        let ip = if v4 { place.address.to_string() } else { ipv6_net(id) };
         let ip = PrimaryIp {
             id: ip_id,
             name: format!("primary_ip-{ip_id}"),
@@ -84,10 +99,8 @@ fn add(project: &mut Project, order: Order, place: &Place) -> u64 {
             protected: false,
             server: Some(id),
         };
-        wanted.then(|| {
-            project.primary_ips.insert(ip_id, ip);
-            ip_id
-        })
+        project.primary_ips.insert(ip_id, ip);
+        Some(ip_id)
     };
     let (ipv4, ipv6) = (address(order.ipv4, true), address(order.ipv6, false));
     let server = Server {
@@ -109,6 +122,11 @@ fn add(project: &mut Project, order: Order, place: &Place) -> u64 {
     };
     project.servers.insert(id, server);
     id
+}
+
+/// A /64 that only the resource with this id has.
+pub(super) fn ipv6_net(id: u64) -> String {
+    format!("2001:db8:{:x}:{:x}::/64", (id >> 16) & 0xffff, id & 0xffff)
 }
 
 impl Hetzner {
@@ -152,7 +170,7 @@ impl Order {
         let server_type = input.required_reference("server_type")?;
         let server_type = catalogue::find_type(&server_type)
             .ok_or_else(|| ApiError::field("server_type", "server type not found"))?;
-        let image = find_image(&input.required_reference("image")?, &server_type)?;
+        let image = find_image(project, &input.required_reference("image")?, &server_type)?;
         if input.get("datacenter").is_some() {
             return Err(ApiError::field("datacenter", "is not accepted any more, use location"));
         }
@@ -170,8 +188,8 @@ impl Order {
             firewalls: find_firewalls(project, &input.list("firewalls")?)?,
             labels: input.labels()?.unwrap_or_default(),
             start: input.flag("start_after_create")?.unwrap_or(true),
-            ipv4: net.flag("enable_ipv4")?.unwrap_or(true),
-            ipv6: net.flag("enable_ipv6")?.unwrap_or(true),
+            ipv4: find_net(project, &net, true, location)?,
+            ipv6: find_net(project, &net, false, location)?,
             name,
             server_type,
             location,
@@ -203,19 +221,31 @@ fn find_location(
     Ok(location)
 }
 
-pub(super) fn find_image(reference: &str, for_type: &ServerType) -> Result<Image, ApiError> {
-    let images = catalogue::all_images();
-    let known = images.iter().any(|i| i.name == reference || i.id.to_string() == reference);
-    if !known {
-        return Err(ApiError::field("image", "image not found"));
+/// What the order says of one kind of address: a new one, one of its own, or none.
+fn find_net(
+    project: &Project,
+    net: &Input,
+    v4: bool,
+    location: &Location,
+) -> Result<Net, ApiError> {
+    let (enable, own) = if v4 { ("enable_ipv4", "ipv4") } else { ("enable_ipv6", "ipv6") };
+    let enabled = net.flag(enable)?.unwrap_or(true);
+    let Some(id) = net.get(own) else {
+        return Ok(if enabled { Net::New } else { Net::None });
+    };
+    let found = id.as_u64().and_then(|id| project.primary_ips.get(&id));
+    let ip = found.ok_or_else(|| ApiError::field("public_net", "primary IP not found"))?;
+    if ip.v4 != v4 {
+        let message = "the primary IP has another version";
+        return Err(ApiError::new(Code::PrimaryIpVersionMismatch, message));
     }
-    images
-        .into_iter()
-        .find(|image| {
-            let named = image.name == reference || image.id.to_string() == reference;
-            named && image.arch == for_type.arch
-        })
-        .ok_or_else(|| ApiError::field("image", "image has the wrong architecture"))
+    if ip.server.is_some() {
+        return Err(ApiError::new(Code::PrimaryIpAssigned, "the primary IP is assigned already"));
+    }
+    if ip.location.id != location.id {
+        return Err(ApiError::field("public_net", "the primary IP is in another location"));
+    }
+    Ok(Net::Own(ip.id))
 }
 
 fn find_keys(project: &Project, wanted: &[Value]) -> Result<Vec<String>, ApiError> {
@@ -237,17 +267,4 @@ fn find_firewalls(project: &Project, wanted: &[Value]) -> Result<Vec<u64>, ApiEr
             .ok_or_else(|| ApiError::field("firewalls", "firewall not found"))
     };
     wanted.iter().map(find).collect()
-}
-
-/// Letters, digits, hyphens and dots, as Hetzner demands of a server's name.
-pub(super) fn is_hostname(name: &str) -> bool {
-    let label = |label: &str| {
-        let fine = label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-        !label.is_empty()
-            && label.len() <= 63
-            && fine
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }

@@ -22,6 +22,11 @@ pub(super) enum Code {
     ServerAlreadyAdded,
     ResourceInUse,
     MustBeUnassigned,
+    PrimaryIpAssigned,
+    PrimaryIpAlreadyAssigned,
+    PrimaryIpVersionMismatch,
+    ServerHasIpv4,
+    ServerHasIpv6,
     FirewallResourceNotFound,
     Locked,
     Protected,
@@ -46,6 +51,15 @@ impl Code {
             Self::ServerAlreadyAdded => (StatusCode::UNPROCESSABLE_ENTITY, "server_already_added"),
             Self::ResourceInUse => (StatusCode::UNPROCESSABLE_ENTITY, "resource_in_use"),
             Self::MustBeUnassigned => (StatusCode::UNPROCESSABLE_ENTITY, "must_be_unassigned"),
+            Self::PrimaryIpAssigned => (StatusCode::UNPROCESSABLE_ENTITY, "primary_ip_assigned"),
+            Self::PrimaryIpAlreadyAssigned => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "primary_ip_already_assigned")
+            }
+            Self::PrimaryIpVersionMismatch => {
+                (StatusCode::PRECONDITION_FAILED, "primary_ip_version_mismatch")
+            }
+            Self::ServerHasIpv4 => (StatusCode::UNPROCESSABLE_ENTITY, "server_has_ipv4"),
+            Self::ServerHasIpv6 => (StatusCode::UNPROCESSABLE_ENTITY, "server_has_ipv6"),
             Self::FirewallResourceNotFound => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "firewall_resource_not_found")
             }
@@ -82,6 +96,12 @@ impl ApiError {
         let details = json!({"fields": [{"name": name, "messages": [message]}]});
         Self::new(Code::InvalidInput, format!("invalid input in field '{name}'"))
             .with_details(details)
+    }
+
+    /// The account may not have more of something.
+    pub(super) fn limit(name: &str) -> Self {
+        let details = json!({"limits": [{"name": name}]});
+        Self::new(Code::ResourceLimitExceeded, format!("{name} exceeded")).with_details(details)
     }
 
     pub(super) fn not_unique(kind: &str, name: &str) -> Self {

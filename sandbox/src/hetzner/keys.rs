@@ -2,10 +2,7 @@
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
-use md5::{Digest, Md5};
 use serde_json::json;
 
 use super::errors::ApiError;
@@ -14,6 +11,7 @@ use super::listing::Query;
 use super::project::{Project, SshKey};
 use super::{Answer, Hetzner, created, ok};
 use crate::clock;
+use crate::formats::key_fingerprint;
 
 pub(super) async fn list(State(hetzner): State<Hetzner>, query: Query) -> Response {
     let project = hetzner.project();
@@ -27,7 +25,7 @@ pub(super) async fn create(State(hetzner): State<Hetzner>, input: Input) -> Answ
     let mut project = hetzner.project();
     let name = input.required_text("name")?.to_owned();
     let public_key = input.required_text("public_key")?.to_owned();
-    let fingerprint = fingerprint(&public_key)
+    let fingerprint = key_fingerprint(&public_key)
         .ok_or_else(|| ApiError::field("public_key", "is not a valid SSH public key"))?;
     if project.ssh_keys.values().any(|key| key.name == name) {
         return Err(ApiError::not_unique("SSH key", "name"));
@@ -79,16 +77,4 @@ pub(super) async fn delete(
 fn find<'a>(project: &'a mut Project, id: &str) -> Result<&'a mut SshKey, ApiError> {
     let found = id.parse().ok().and_then(|id: u64| project.ssh_keys.get_mut(&id));
     found.ok_or_else(|| ApiError::not_found("SSH key", id))
-}
-
-/// MD5 of the key's bytes, in hex with colons.
-fn fingerprint(public_key: &str) -> Option<String> {
-    let mut words = public_key.split_whitespace();
-    let kind =
-        words.next().filter(|kind| kind.starts_with("ssh-") || kind.starts_with("ecdsa-"))?;
-    let blob = STANDARD.decode(words.next()?).ok()?;
-    // The blob begins with the kind's name again, after its length.
-    blob.get(4..4 + kind.len()).filter(|name| *name == kind.as_bytes())?;
-    let pairs: Vec<String> = Md5::digest(&blob).iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(pairs.join(":"))
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::extract::{Json, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    fn matches(&self, size: &str, region: &str) -> bool {
+    pub(crate) fn matches(&self, size: &str, region: &str) -> bool {
         self.size == size && self.region.as_deref().is_none_or(|own| own == region)
     }
 }
@@ -36,6 +37,12 @@ pub struct Knobs {
     pub sold_out_at_order: BTreeSet<Offer>,
     /// How many servers the account may have.
     pub server_limit: Option<usize>,
+    /// How many primary IPs the account may have.
+    pub primary_ip_limit: Option<usize>,
+    /// How many snapshots the account may have.
+    pub snapshot_limit: Option<usize>,
+    /// The guests do not listen to ACPI: a shutdown has no effect.
+    pub shutdown_ignored: bool,
     /// Only GET is allowed.
     pub read_only_token: bool,
     /// Whether agents are started on servers made from now on.
@@ -53,6 +60,9 @@ impl Default for Knobs {
             sold_out: BTreeSet::new(),
             sold_out_at_order: BTreeSet::new(),
             server_limit: None,
+            primary_ip_limit: None,
+            snapshot_limit: None,
+            shutdown_ignored: false,
             read_only_token: false,
             agents_start: true,
             action_ms: 50,
@@ -77,18 +87,26 @@ pub(super) async fn show(State(hetzner): State<Hetzner>) -> Json<Knobs> {
 }
 
 pub(super) async fn turn(State(hetzner): State<Hetzner>, Json(change): Json<Value>) -> Response {
-    let mut knobs = serde_json::to_value(hetzner.knobs()).unwrap_or_default();
-    if let (Some(knobs), Value::Object(change)) = (knobs.as_object_mut(), change) {
-        knobs.extend(change);
-    }
-    match serde_json::from_value::<Knobs>(knobs) {
+    match turned(&hetzner.knobs(), change) {
         Ok(knobs) => {
-            hetzner.set_knobs(knobs.clone());
-            Json(knobs).into_response()
+            hetzner.set_knobs(knobs);
+            Json(hetzner.knobs()).into_response()
         }
         Err(error) => {
             let body = Json(json!({"message": error.to_string()}));
             (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
         }
     }
+}
+
+/// Knobs with those fields changed that `change` names.
+pub(crate) fn turned<K: Serialize + DeserializeOwned>(
+    knobs: &K,
+    change: Value,
+) -> Result<K, serde_json::Error> {
+    let mut all = serde_json::to_value(knobs)?;
+    if let (Some(all), Value::Object(change)) = (all.as_object_mut(), change) {
+        all.extend(change);
+    }
+    serde_json::from_value(all)
 }

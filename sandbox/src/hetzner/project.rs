@@ -7,11 +7,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::answers;
-use super::catalogue::{Image, Location, ServerType};
+use super::catalogue::{Location, ServerType};
 use super::errors::{ApiError, Code};
+use super::images::Image;
 use super::input::Labels;
 use super::knobs::Knobs;
 use crate::clock;
+
+/// How many actions are remembered; the oldest that have ended are forgotten first.
+const ACTIONS_MAX: usize = 400;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
@@ -107,6 +111,8 @@ pub(super) struct Project {
     pub(super) ssh_keys: BTreeMap<u64, SshKey>,
     pub(super) firewalls: BTreeMap<u64, Firewall>,
     pub(super) primary_ips: BTreeMap<u64, PrimaryIp>,
+    /// The snapshots; the cloud's own images are in the catalogue.
+    pub(super) images: BTreeMap<u64, Image>,
 }
 
 impl Project {
@@ -119,6 +125,7 @@ impl Project {
             ssh_keys: BTreeMap::new(),
             firewalls: BTreeMap::new(),
             primary_ips: BTreeMap::new(),
+            images: BTreeMap::new(),
         }
     }
 
@@ -159,7 +166,23 @@ impl Project {
             resources,
         };
         self.actions.insert(id, action);
+        let ended = |(id, action): (&u64, &Action)| action.finished.map(|_| *id);
+        if self.actions.len() > ACTIONS_MAX
+            && let Some(oldest) = self.actions.iter().find_map(ended)
+        {
+            self.actions.remove(&oldest);
+        }
         id
+    }
+
+    /// An action that ends as soon as it has begun.
+    pub(super) fn done(&mut self, command: &str, resources: Vec<(u64, &'static str)>) -> Value {
+        let id = self.begin(command, Vec::new());
+        if let Some(action) = self.actions.get_mut(&id) {
+            action.resources = resources;
+            action.finished = Some(clock::now());
+        }
+        self.action_json(id)
     }
 
     pub(super) fn action_command(&self, id: u64) -> String {
@@ -210,6 +233,7 @@ impl Project {
             "servers": servers, "firewalls": firewalls,
             "ssh_keys": self.ssh_keys.values().map(SshKey::json).collect::<Vec<_>>(),
             "primary_ips": self.primary_ips.values().map(PrimaryIp::json).collect::<Vec<_>>(),
+            "snapshots": self.images.values().map(Image::json).collect::<Vec<_>>(),
             "actions": self.actions.values().map(Action::json).collect::<Vec<_>>(),
         })
     }

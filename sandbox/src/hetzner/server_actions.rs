@@ -6,14 +6,17 @@ use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
 use super::catalogue::{self, ServerType};
-use super::create::find_image;
+use super::create::USER_DATA_BYTES_MAX;
 use super::errors::{ApiError, Code};
+use super::images::find_image;
 use super::input::Input;
 use super::project::{Server, Status};
 use super::{Answer, Hetzner, created};
 
-/// How long the system of a server takes to shut down after ACPI asked it to.
-const SHUTDOWN: Duration = Duration::from_millis(100);
+/// How long the system of a server takes to shut down after ACPI asked it to, beside its services.
+const SHUTDOWN: Duration = Duration::from_millis(20);
+/// How long its services may take; systemd gives them 90 s.
+const SERVICES: Duration = Duration::from_secs(2);
 
 pub(super) async fn act(
     State(hetzner): State<Hetzner>,
@@ -28,6 +31,7 @@ pub(super) async fn act(
         "shutdown" => hetzner.shut_down(&id),
         "change_type" => hetzner.change_type(&id, &input),
         "rebuild" => hetzner.rebuild(&id, &input),
+        "create_image" => hetzner.create_image(&id, &input),
         "change_protection" => hetzner.change_protection(&id, &input),
         _ => Err(ApiError::new(Code::NotFound, "the action was not found")),
     }
@@ -44,6 +48,7 @@ impl Hetzner {
     fn power(&self, id: &str, command: &str, power: Power) -> Answer {
         let (server, address, action, body) = self.begin(id, command, |server| {
             server.status = match power {
+                Power::On if server.status == Status::Running => Status::Running,
                 Power::On | Power::Cycle => Status::Starting,
                 Power::Off => Status::Stopping,
             };
@@ -72,8 +77,11 @@ impl Hetzner {
         let this = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(SHUTDOWN + Duration::from_millis(this.knobs().action_ms)).await;
+            if this.knobs().shutdown_ignored {
+                return;
+            }
             if let Ok(machine) = this.machine(address) {
-                machine.power_off().await;
+                machine.shut_down(SERVICES).await;
                 this.project().set_status(server, Status::Off);
             }
         });
@@ -115,19 +123,27 @@ impl Hetzner {
 
     fn rebuild(&self, id: &str, input: &Input) -> Answer {
         let wanted = input.required_reference("image")?;
-        let user_data = input.text("user_data")?.unwrap_or_default().to_owned();
+        let user_data = input.text("user_data")?.map(str::to_owned);
+        if user_data.as_ref().is_some_and(|text| text.len() > USER_DATA_BYTES_MAX) {
+            return Err(ApiError::field("user_data", "is longer than 32 KiB"));
+        }
+        let image = {
+            let project = self.project();
+            find_image(&project, &wanted, &project.server(id)?.server_type)?
+        };
+        let disk = image.disk();
         let (server, address, action, body) = self.begin(id, "rebuild_server", |server| {
             if server.protection.1 {
                 return Err(ApiError::new(Code::Protected, "server rebuild is protected"));
             }
-            server.image = find_image(&wanted, &server.server_type)?;
+            server.image = image;
             server.status = Status::Rebuilding;
             Ok(())
         })?;
         let this = self.clone();
         self.later(action, Some(server), async move {
             let machine = this.machine(address)?;
-            machine.rebuild(user_data).await.map_err(|error| error.to_string())?;
+            machine.rebuild(user_data, disk).await.map_err(|error| error.to_string())?;
             this.project().set_status(server, Status::Running);
             Ok(())
         });
@@ -137,11 +153,12 @@ impl Hetzner {
     fn change_protection(&self, id: &str, input: &Input) -> Answer {
         let (delete, rebuild) = (input.flag("delete")?, input.flag("rebuild")?);
         let (server, _, action, body) = self.begin(id, "change_protection", |server| {
-            server.protection.0 = delete.unwrap_or(server.protection.0);
-            server.protection.1 = rebuild.unwrap_or(server.protection.1);
-            if server.protection.0 != server.protection.1 {
+            let old = server.protection;
+            let new = (delete.unwrap_or(old.0), rebuild.unwrap_or(old.1));
+            if new.0 != new.1 {
                 return Err(ApiError::field("rebuild", "must be the same as delete"));
             }
+            server.protection = new;
             Ok(())
         })?;
         self.later(action, Some(server), std::future::ready(Ok(())));

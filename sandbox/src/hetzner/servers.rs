@@ -4,12 +4,12 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::create::is_hostname;
 use super::errors::{ApiError, Code};
 use super::input::Input;
 use super::listing::Query;
 use super::project::Status;
 use super::{Answer, Hetzner, answers, ok};
+use crate::formats::is_hostname;
 
 pub(super) async fn list(State(hetzner): State<Hetzner>, query: Query) -> Response {
     let (project, knobs) = (hetzner.project(), hetzner.knobs());

@@ -32,7 +32,8 @@ const FOLDERS: [&str; 11] = [
     "var/log",
 ];
 
-/// Lays out a root directory and applies the order's user-data. Returns the console's lines; what
+/// Lays out a root directory, or takes one that a copied disk filled, and applies the order's
+/// user-data: every boot of a new instance is a first one. Returns the console's lines; what
 /// cloud-init would complain of is one of them, and not an error.
 pub(super) fn install(root: &Path, order: &MachineOrder) -> Result<Vec<String>, SandboxError> {
     let mut disk = Disk { root, console: Vec::new() };
@@ -41,16 +42,18 @@ pub(super) fn install(root: &Path, order: &MachineOrder) -> Result<Vec<String>, 
         fs::create_dir_all(&path).map_err(|source| SandboxError::io("make", &path, source))?;
     }
     disk.write("/etc/os-release", b"ID=debian\nVERSION_ID=\"13\"\n", 0o644)?;
-    disk.write("/etc/passwd", b"root:x:0:0:root:/root:/bin/bash\n", 0o644)?;
-    disk.write("/etc/group", b"root:x:0:\ndocker:x:999:\n", 0o644)?;
-    disk.make_host_key()?;
+    if !root.join("etc/passwd").is_file() {
+        disk.write("/etc/passwd", b"root:x:0:0:root:/root:/bin/bash\n", 0o644)?;
+        disk.write("/etc/group", b"root:x:0:\ndocker:x:999:\n", 0o644)?;
+    }
     let config = match CloudConfig::parse(&order.user_data) {
         Ok(config) => config,
         Err(problem) => {
             disk.say(&problem);
-            CloudConfig::default()
+            CloudConfig { delete_keys: true, ..CloudConfig::default() }
         }
     };
+    disk.set_host_keys(&config)?;
     disk.apply(&config, order)?;
     disk.say("Cloud-init finished");
     Ok(disk.console)
@@ -68,6 +71,10 @@ impl Disk<'_> {
         self.add_keys("/root", &order.root_keys)?;
         self.add_keys("/root", &config.ssh_authorized_keys)?;
         for group in &config.groups {
+            let text = fs::read_to_string(self.root.join("etc/group")).unwrap_or_default();
+            if text.lines().any(|line| line.split(':').next() == Some(group)) {
+                continue;
+            }
             self.append("/etc/group", &format!("{group}:x:999:\n"))?;
         }
         // cloud-init writes the files of a user after it made the user, when they are deferred.
@@ -79,6 +86,25 @@ impl Disk<'_> {
         }
         for file in config.write_files.iter().filter(|file| file.defer) {
             self.write_file(file)?;
+        }
+        Ok(())
+    }
+
+    /// As cloud-init: those of the user-data; else new ones, unless it says to keep what is there.
+    fn set_host_keys(&mut self, config: &CloudConfig) -> Result<(), SandboxError> {
+        if config.ssh_keys.is_empty() {
+            let there = self.root.join("etc/ssh/ssh_host_ed25519_key").is_file();
+            return if there && !config.delete_keys { Ok(()) } else { self.make_host_key() };
+        }
+        for (name, text) in &config.ssh_keys {
+            let (kind, public) = match name.rsplit_once('_') {
+                Some((kind, "private")) => (kind, false),
+                Some((kind, "public")) => (kind, true),
+                _ => continue,
+            };
+            let path = format!("/etc/ssh/ssh_host_{kind}_key{}", if public { ".pub" } else { "" });
+            let mode = if public { 0o644 } else { 0o600 };
+            self.write(&path, format!("{}\n", text.trim()).as_bytes(), mode)?;
         }
         Ok(())
     }
@@ -100,6 +126,10 @@ impl Disk<'_> {
             return self.add_keys("/root", &user.ssh_authorized_keys);
         }
         let home = user.homedir.clone().unwrap_or_else(|| format!("/home/{name}"));
+        let passwd = fs::read_to_string(self.root.join("etc/passwd")).unwrap_or_default();
+        if passwd.lines().any(|line| line.split(':').next() == Some(name)) {
+            return self.add_keys(&home, &user.ssh_authorized_keys);
+        }
         let shell = shell.as_deref().unwrap_or("/bin/sh");
         self.append("/etc/passwd", &format!("{name}:x:{id}:{id}::{home}:{shell}\n"))?;
         self.append("/etc/group", &format!("{name}:x:{id}:\n"))?;
@@ -136,8 +166,10 @@ impl Disk<'_> {
         let path = format!("{home}/.ssh/authorized_keys");
         let mut text = fs::read_to_string(inside(self.root, &path)).unwrap_or_default();
         for key in keys {
-            text.push_str(key.trim());
-            text.push('\n');
+            if text.lines().all(|line| line != key.trim()) {
+                text.push_str(key.trim());
+                text.push('\n');
+            }
         }
         self.write(&path, text.as_bytes(), 0o600)
     }
@@ -250,7 +282,7 @@ mod tests {
             name: "vm1".into(),
             user_data: user_data.into(),
             root_keys: vec!["ssh-ed25519 AAAA owner".into()],
-            off: false,
+            ..MachineOrder::default()
         };
         let console = install(dir.path(), &order).unwrap();
         (dir, console)

@@ -1,6 +1,7 @@
 //! The containers of one machine: processes, run and kept as Docker would.
 
 mod run;
+mod saved;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 
 use super::container::{ContainerInfo, ContainerSpec, Image, Log, LogStream};
 use super::events::{Event, Events};
+use super::machine::Address;
 use super::spawner::{Spawner, kill_group, terminate};
 use crate::clock;
 
@@ -29,7 +31,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Docker(Arc<Inner>);
 
 struct Inner {
-    address: IpAddr,
+    address: Address,
     spawner: Spawner,
     bin: PathBuf,
     home: PathBuf,
@@ -159,7 +161,7 @@ impl Container {
 }
 
 impl Docker {
-    pub(super) fn new(address: IpAddr, spawner: Spawner, bin: PathBuf, home: PathBuf) -> Self {
+    pub(super) fn new(address: Address, spawner: Spawner, bin: PathBuf, home: PathBuf) -> Self {
         Self(Arc::new(Inner {
             address,
             spawner,
@@ -315,6 +317,18 @@ impl Docker {
         }
     }
 
+    /// The system goes down: SIGTERM to every process, SIGKILL after `grace`. Nobody stopped them by
+    /// hand, so those with a restart policy start again with the machine.
+    pub(super) async fn shut_down(&self, grace: Duration) {
+        self.0.powered.store(false, Ordering::SeqCst);
+        let all = self.all();
+        for pid in all.iter().filter_map(|container| container.state().pid) {
+            terminate(pid);
+        }
+        let ends = all.iter().filter(|one| one.state().pid.is_some()).map(|one| one.ended(grace));
+        futures::future::join_all(ends).await;
+    }
+
     /// Power off without waiting for the end of the processes.
     pub(super) fn abandon(&self) {
         self.0.powered.store(false, Ordering::SeqCst);
@@ -350,7 +364,7 @@ impl Docker {
 
     /// The machine's address.
     pub(super) fn address(&self) -> IpAddr {
-        self.0.address
+        self.0.address.get()
     }
 
     pub(super) fn events(&self) -> &Events {

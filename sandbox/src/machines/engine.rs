@@ -89,7 +89,14 @@ async fn one(
     let id = &container.id;
     let seconds = query.get("t").and_then(|t| t.parse().ok());
     let grace = seconds.map_or(GRACE, Duration::from_secs);
+    let running = container.state().running;
     let done = match (method, rest) {
+        // Docker's word for "so it is already". It notes all the same that a stop was asked for.
+        (&Method::POST, ["start"]) if running => return StatusCode::NOT_MODIFIED.into_response(),
+        (&Method::POST, ["stop"]) if !running => {
+            drop(docker.stop(id, grace).await);
+            return StatusCode::NOT_MODIFIED.into_response();
+        }
         (&Method::GET, ["json"]) => {
             return Json(answers::inspect(docker, container)).into_response();
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::disk::Disk;
 use super::docker::Docker;
 use super::proxy::Proxy;
 use super::spawner::{Spawner, Start};
@@ -30,6 +31,9 @@ pub struct MachineOrder {
     pub root_keys: Vec<String>,
     /// Installed, and left switched off.
     pub off: bool,
+    /// The copy that its disk is made from, instead of the cloud's own image; a new instance all
+    /// the same, so that cloud-init runs again.
+    pub disk: Option<Disk>,
 }
 
 /// What a machine needs from the sandbox.
@@ -47,13 +51,24 @@ pub struct Machine(Arc<Inner>);
 
 struct Inner {
     context: Context,
-    address: IpAddr,
+    address: Address,
     root: PathBuf,
     docker: Docker,
     proxy: Proxy,
     order: Mutex<MachineOrder>,
     console: Mutex<Vec<String>>,
     power: tokio::sync::Mutex<Option<Power>>,
+}
+
+/// An address that its machine, its engine and its proxy have in common; it changes only while the
+/// machine is switched off.
+#[derive(Clone)]
+pub(super) struct Address(Arc<Mutex<IpAddr>>);
+
+impl Address {
+    pub(super) fn get(&self) -> IpAddr {
+        *crate::lock(&self.0)
+    }
 }
 
 /// What runs only while the machine is switched on.
@@ -70,9 +85,11 @@ impl Machine {
     ) -> Result<Self, SandboxError> {
         let Place { address, root } = place;
         let home = root.join("root");
-        let docker = Docker::new(address, context.spawner.clone(), context.bin.clone(), home);
+        let address = Address(Arc::new(Mutex::new(address)));
+        let docker =
+            Docker::new(address.clone(), context.spawner.clone(), context.bin.clone(), home);
         let machine = Self(Arc::new(Inner {
-            proxy: Proxy::new(address, docker.clone()),
+            proxy: Proxy::new(address.clone(), docker.clone()),
             context,
             address,
             root,
@@ -88,8 +105,14 @@ impl Machine {
         Ok(machine)
     }
 
-    /// First boot: the root directory as the image and cloud-init would leave it.
-    fn install(&self, order: MachineOrder) -> Result<(), SandboxError> {
+    /// First boot: the root directory as the image (or a copy of another disk) and cloud-init would
+    /// leave it.
+    fn install(&self, mut order: MachineOrder) -> Result<(), SandboxError> {
+        if let Some(disk) = order.disk.take() {
+            disk.restore(&self.0.root)?;
+            self.0.docker.restore(disk.containers())?;
+            self.0.proxy.restore(disk.proxy());
+        }
         let lines = cloud_init::install(&self.0.root, &order)?;
         *crate::lock(&self.0.console) = lines;
         *crate::lock(&self.0.order) = order;
@@ -107,7 +130,21 @@ impl Machine {
 
     /// Its address in 127.77.0.0/16.
     pub fn address(&self) -> IpAddr {
-        self.0.address
+        self.0.address.get()
+    }
+
+    pub(super) fn readdress(&self, to: IpAddr) {
+        *crate::lock(&self.0.address.0) = to;
+        self.0.proxy.readdress();
+    }
+
+    /// Makes it answer at another address as well, as a cloud's own NAT would.
+    pub(super) async fn also_at(&self, address: IpAddr) -> Result<(), SandboxError> {
+        self.0.proxy.also_at(address).await
+    }
+
+    pub(super) fn no_longer_at(&self, address: IpAddr) {
+        self.0.proxy.no_longer_at(address);
     }
 
     /// Its ed25519 host key as `ssh-ed25519 AAAA...`, without a comment.
@@ -163,6 +200,7 @@ impl Machine {
             return Ok(());
         }
         let now = Power { off: CancellationToken::new(), tasks: TaskTracker::new() };
+        self.begin_boot()?;
         let socket = self.0.root.join("run/docker.sock");
         engine::serve(&self.0.docker, &socket, &now.off, &now.tasks)?;
         self.0.docker.power_on().await;
@@ -180,6 +218,15 @@ impl Machine {
         Ok(())
     }
 
+    /// Every boot has an id of its own, where the kernel of a real VM tells it.
+    fn begin_boot(&self) -> Result<(), SandboxError> {
+        let path = self.0.root.join("proc/sys/kernel/random/boot_id");
+        let id = format!("{:032x}\n", rand::random::<u128>());
+        std::fs::create_dir_all(path.parent().unwrap_or(&self.0.root))
+            .and_then(|()| std::fs::write(&path, id))
+            .map_err(|source| SandboxError::io("write", &path, source))
+    }
+
     /// Pulls the plug: all its processes end at once.
     pub async fn power_off(&self) {
         let mut power = self.0.power.lock().await;
@@ -193,21 +240,41 @@ impl Machine {
         }
     }
 
+    /// What ACPI asks for: services get SIGTERM and their time (at most `grace`), then the power
+    /// goes. What ran starts again with the machine.
+    pub async fn shut_down(&self, grace: Duration) {
+        if self.is_on().await {
+            self.0.docker.shut_down(grace).await;
+        }
+        self.power_off().await;
+    }
+
+    /// A copy of its disk as it is now, in the new folder `dir`.
+    pub(crate) fn copy_disk(&self, dir: PathBuf) -> Result<Disk, SandboxError> {
+        Disk::copy(&self.0.root, dir, self.0.docker.saved(), self.0.proxy.saved())
+    }
+
     /// Switches it off and on again.
     pub async fn reboot(&self) -> Result<(), SandboxError> {
         self.power_off().await;
         self.power_on().await
     }
 
-    /// A new disk with other user-data: everything on it is lost, the address and root's keys stay,
-    /// the host key is another.
-    pub async fn rebuild(&self, user_data: String) -> Result<(), SandboxError> {
+    /// A new disk, from the cloud's image or from a copy of another: everything on the old one is
+    /// lost, the address and root's keys stay, the host key is another. Without user-data the one
+    /// that the machine was made with is used again.
+    pub async fn rebuild(
+        &self,
+        user_data: Option<String>,
+        disk: Option<Disk>,
+    ) -> Result<(), SandboxError> {
         self.power_off().await;
         self.0.docker.clear().await;
         self.0.proxy.clear();
         remove(&self.0.root);
         let old = crate::lock(&self.0.order).clone();
-        self.install(MachineOrder { user_data, ..old })?;
+        let user_data = user_data.unwrap_or(old.user_data);
+        self.install(MachineOrder { user_data, disk, off: false, ..old })?;
         self.power_on().await
     }
 
@@ -232,7 +299,7 @@ impl Machine {
     async fn keep_agent(&self, args: Vec<String>) {
         loop {
             if let Err(error) = self.run_agent(&args).await {
-                tracing::warn!(machine = %self.0.address, %error, "the agent cannot be started");
+                tracing::warn!(machine = %self.address(), %error, "the agent cannot be started");
             }
             tokio::time::sleep(AGENT_RESTART_WAIT).await;
         }

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::container::ContainerInfo;
+use super::disk::SavedProxy;
 use super::docker::Docker;
+use super::machine::Address;
 use crate::serve::Server;
 use crate::{SandboxError, clock};
 
@@ -28,12 +30,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Proxy(Arc<Inner>);
 
 struct Inner {
-    address: IpAddr,
+    address: Address,
     docker: Docker,
     services: Mutex<BTreeMap<String, Service>>,
     /// Once chosen, the port stays, as a published port would.
     port: Mutex<Option<u16>>,
     server: tokio::sync::Mutex<Option<Server>>,
+    /// Other addresses that it answers at.
+    also: Mutex<BTreeMap<IpAddr, Option<Server>>>,
 }
 
 struct Service {
@@ -51,13 +55,14 @@ struct Target {
 }
 
 impl Proxy {
-    pub(super) fn new(address: IpAddr, docker: Docker) -> Self {
+    pub(super) fn new(address: Address, docker: Docker) -> Self {
         Self(Arc::new(Inner {
             address,
             docker,
             services: Mutex::default(),
             port: Mutex::default(),
             server: tokio::sync::Mutex::default(),
+            also: Mutex::default(),
         }))
     }
 
@@ -80,11 +85,7 @@ impl Proxy {
         let host = host.map(|host| host.to_ascii_lowercase());
         self.check_host(service, host.as_deref())?;
         let info = self.0.docker.get(container).ok_or(format!("No such container: {container}"))?;
-        let target = Arc::new(Target {
-            name: format!("{}:80", &info.id[..12]),
-            address: SocketAddr::new(self.0.address, info.port),
-            open_requests: watch::channel(0).0,
-        });
+        let target = Arc::new(self.target_of(&info));
         self.note("Deploying", json!({"service": service, "target": target.name, "hosts": host}));
         self.wait_healthy(&target, &info, health_path, timeout).await?;
         // Another deploy may have taken the host meanwhile.
@@ -127,6 +128,33 @@ impl Proxy {
         if let Some(server) = self.0.server.lock().await.take() {
             server.stop().await;
         }
+        crate::lock(&self.0.also).values_mut().for_each(|server| *server = None);
+    }
+
+    /// Answers at another address as well, on the same port.
+    pub(super) async fn also_at(&self, address: IpAddr) -> Result<(), SandboxError> {
+        crate::lock(&self.0.also).insert(address, None);
+        let listens = self.0.server.lock().await.is_some();
+        if listens { self.listen_also().await } else { Ok(()) }
+    }
+
+    /// Answers at that address no longer.
+    pub(super) fn no_longer_at(&self, address: IpAddr) {
+        crate::lock(&self.0.also).remove(&address);
+    }
+
+    async fn listen_also(&self) -> Result<(), SandboxError> {
+        let Some(port) = self.port() else { return Ok(()) };
+        let addresses: Vec<IpAddr> = crate::lock(&self.0.also).keys().copied().collect();
+        for address in addresses {
+            let (listener, _) = Server::bind(SocketAddr::new(address, port)).await?;
+            let router = Router::new().fallback(forward::forward).with_state(self.clone());
+            let server = Server::start(listener, router);
+            if let Some(place) = crate::lock(&self.0.also).get_mut(&address) {
+                *place = Some(server);
+            }
+        }
+        Ok(())
     }
 
     /// Forgets everything: a new disk.
@@ -135,13 +163,46 @@ impl Proxy {
         *crate::lock(&self.0.port) = None;
     }
 
+    /// What a copy of the disk holds of it.
+    pub(super) fn saved(&self) -> SavedProxy {
+        let services = self.services();
+        let saved = services.iter().map(|(name, service)| {
+            let container = service.target.name.trim_end_matches(":80").to_owned();
+            (name.clone(), service.host.clone(), container)
+        });
+        SavedProxy { port: self.port(), services: saved.collect() }
+    }
+
+    /// Knows what the proxy of a copied disk was told; its containers are there already.
+    pub(super) fn restore(&self, saved: &SavedProxy) {
+        *crate::lock(&self.0.port) = saved.port;
+        for (name, host, container) in &saved.services {
+            let Some(info) = self.0.docker.get(container) else { continue };
+            let target = Arc::new(self.target_of(&info));
+            self.services().insert(name.clone(), Service { host: host.clone(), target });
+        }
+    }
+
+    /// Its containers have another address.
+    pub(super) fn readdress(&self) {
+        self.restore(&self.saved());
+    }
+
+    fn target_of(&self, info: &ContainerInfo) -> Target {
+        Target {
+            name: format!("{}:80", &info.id[..12]),
+            address: SocketAddr::new(self.0.address.get(), info.port),
+            open_requests: watch::channel(0).0,
+        }
+    }
+
     async fn listen(&self) -> Result<(), SandboxError> {
         let mut server = self.0.server.lock().await;
         if server.is_some() {
             return Ok(());
         }
         let known = self.port();
-        let wanted = SocketAddr::new(self.0.address, known.unwrap_or(0));
+        let wanted = SocketAddr::new(self.0.address.get(), known.unwrap_or(0));
         let (listener, bound) = Server::bind(wanted).await?;
         let router = Router::new().fallback(forward::forward).with_state(self.clone());
         *server = Some(Server::start(listener, router));
@@ -149,7 +210,7 @@ impl Proxy {
             *crate::lock(&self.0.port) = Some(bound.port());
             self.0.docker.add_builtin(NAME, IMAGE, (80, bound.port()));
         }
-        Ok(())
+        self.listen_also().await
     }
 
     fn check_host(&self, service: &str, host: Option<&str>) -> Result<(), String> {

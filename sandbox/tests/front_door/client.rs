@@ -21,6 +21,14 @@ pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
+/// An ed25519 public key made of one byte, for tests.
+pub(crate) fn public_key(byte: u8) -> String {
+    use base64::Engine;
+    let mut blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20".to_vec();
+    blob.extend([byte; 32]);
+    format!("ssh-ed25519 {} test", base64::engine::general_purpose::STANDARD.encode(blob))
+}
+
 impl Api {
     pub(crate) fn of(sandbox: &Sandbox) -> Self {
         let settings = sandbox.settings();

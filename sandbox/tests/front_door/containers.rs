@@ -29,8 +29,12 @@ async fn bollard(machine: &Machine) -> bollard::Docker {
 
 /// bollard leaves the version out of its paths; other clients do not.
 async fn raw(machine: &Machine, path: &str) -> String {
+    raw_with(machine, "GET", path).await
+}
+
+async fn raw_with(machine: &Machine, method: &str, path: &str) -> String {
     let mut socket = UnixStream::connect(machine.root().join("run/docker.sock")).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
@@ -264,4 +268,33 @@ async fn one_that_ignores_sigterm_is_killed_after_its_grace() {
     machine.docker().stop("web", Duration::from_millis(50)).await.unwrap();
     assert_eq!(ended(&machine, "web").await, 137);
     sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_so_already_is_not_modified_and_a_stop_by_hand_outlasts_a_boot() {
+    let stage = Stage::new();
+    let sandbox = stage.sandbox().await;
+    let machine = machine(&sandbox).await;
+    let image = vmkit_sandbox::machines::Image {
+        dir: machine.root().to_owned(),
+        command: ["sleep", "1000"].map(str::to_owned).to_vec(),
+        ..Default::default()
+    };
+    let spec = vmkit_sandbox::machines::ContainerSpec {
+        name: "db".to_owned(),
+        image,
+        restart: true,
+        ..Default::default()
+    };
+    machine.docker().run(spec).await.unwrap();
+    let boot = std::fs::read_to_string(machine.path("/proc/sys/kernel/random/boot_id")).unwrap();
+    for (action, status) in [("start", "304"), ("stop", "204"), ("stop", "304")] {
+        let path = format!("/v1.44/containers/db/{action}");
+        let answer = raw_with(&machine, "POST", &path).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{action}: {answer}");
+    }
+    machine.reboot().await.unwrap();
+    assert!(!machine.docker().get("db").unwrap().running, "Docker starts nothing that was stopped");
+    let now = std::fs::read_to_string(machine.path("/proc/sys/kernel/random/boot_id")).unwrap();
+    assert_ne!(boot, now, "every boot has an id of its own");
 }

@@ -110,7 +110,7 @@ async fn a_rebuilt_machine_is_a_new_one_at_the_same_address() {
     let key = machine.host_key();
     machine.docker().run(stage.shell("app", "sleep 1000")).await.unwrap();
     std::fs::write(machine.root().join("data"), "x").unwrap();
-    machine.rebuild("#cloud-config\nhostname: other\n".into()).await.unwrap();
+    machine.rebuild(Some("#cloud-config\nhostname: other\n".into()), None).await.unwrap();
     assert_ne!(machine.host_key(), key);
     assert!(machine.docker().list().is_empty());
     assert!(!machine.has_file("/data"));

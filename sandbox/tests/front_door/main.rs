@@ -4,11 +4,15 @@
 
 mod client;
 mod containers;
+mod digitalocean;
 mod faults;
 mod hetzner;
 mod machines;
+mod names;
 mod official;
 mod processes;
 mod proxy;
+#[path = "../../../tests/support/skips.rs"]
+mod skips;
 mod spec;
 mod stage;

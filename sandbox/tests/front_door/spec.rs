@@ -1,4 +1,4 @@
-//! Hetzner's own OpenAPI document, where it lies beside the repo.
+//! The providers' own OpenAPI documents, where they lie beside the repo.
 
 use std::path::Path;
 
@@ -7,16 +7,18 @@ use vmkit_sandbox::faults::Exchange;
 
 pub(crate) struct Spec {
     document: Value,
+    /// What the base URL's path is.
+    base: &'static str,
 }
 
 impl Spec {
-    /// None, said aloud, where the document is not there.
-    pub(crate) fn load() -> Option<Self> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/specs/hetzner.json");
-        match std::fs::read(path) {
-            Ok(text) => Some(Self { document: serde_json::from_slice(&text).unwrap() }),
+    /// `../shared/specs/NAME.json`; none, said aloud, where it is not there.
+    pub(crate) fn of(name: &str, base: &'static str) -> Option<Self> {
+        let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/specs");
+        match std::fs::read(specs.join(format!("{name}.json"))) {
+            Ok(text) => Some(Self { document: serde_json::from_slice(&text).unwrap(), base }),
             Err(_) => {
-                eprintln!("SKIPPED: no ../shared/specs/hetzner.json, answers are not validated");
+                eprintln!("SKIPPED: no ../shared/specs/{name}.json, answers are not validated");
                 None
             }
         }
@@ -24,7 +26,7 @@ impl Spec {
 
     /// What is wrong with an exchange: an answer must fit, and the request of a good one as well.
     pub(crate) fn faults(&self, exchange: &Exchange) -> Vec<String> {
-        let path = exchange.path.trim_start_matches("/v1");
+        let path = exchange.path.trim_start_matches(self.base);
         let parts: Vec<&str> = path.split('/').collect();
         let fits = |template: &&str| {
             let wanted: Vec<&str> = template.split('/').collect();
@@ -32,14 +34,15 @@ impl Spec {
             wanted.len() == parts.len() && same
         };
         let paths = self.document["paths"].as_object().unwrap();
-        let Some(template) = paths.keys().map(String::as_str).find(fits) else {
+        let fitting = paths.keys().map(String::as_str).filter(fits);
+        let Some(template) = fitting.min_by_key(|template| template.matches('{').count()) else {
             return vec![format!("{path} is not in the specification")];
         };
         let method = exchange.method.to_lowercase();
         let operation = &self.document["paths"][template][&method];
         let status = exchange.status.unwrap().to_string();
         let range = format!("{}XX", &status[..1]);
-        let keys = [status.as_str(), range.as_str()];
+        let keys = [status.as_str(), range.as_str(), "default"];
         let Some(key) = keys.iter().find(|key| !operation["responses"][**key].is_null()) else {
             return vec![format!("{method} {template} has no answer {status}")];
         };

@@ -54,9 +54,8 @@ async fn before_the_vm(s: &mut Stage, t: &mut Teller, told: &mut Told) -> Result
         let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let said = s.call("list_sizes", json!({ "arch": arch })).await?;
         let cheapest = said.facts["sizes"][0].clone();
-        let text = |name: &str| cheapest[name].as_str().unwrap_or_default().to_owned();
-        told.size = text("size");
-        told.region = text("region");
+        told.size = cheapest["size"].as_str().unwrap_or_default().to_owned();
+        told.region = cheapest["regions"][0].as_str().unwrap_or_default().to_owned();
         hold(!told.size.is_empty(), || format!("no size in: {}", said.text))?;
         Ok(format!(
             "`{}` in `{}` at {}",

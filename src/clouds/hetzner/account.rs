@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use super::servers::arch;
 use super::{Hetzner, PROVIDER, wire};
-use crate::clouds::{AccountFacts, CloudError, LABEL_INSTALLATION, installation_label};
+use crate::clouds::keys::same_key;
+use crate::clouds::{
+    AccountFacts, CloudError, ExtraPrices, LABEL_INSTALLATION, installation_label,
+};
 use crate::domain::ids::InstallationId;
 use crate::domain::money::{Currency, Money};
 use crate::domain::size::{Arch, Size};
@@ -55,6 +58,31 @@ impl Hetzner {
                 Err(CloudError::Currency { provider: PROVIDER, currency: self.api.clean(other) })
             }
         }
+    }
+
+    /// Net, as the sizes are. Hetzner asks the same for an address everywhere; the dearest place
+    /// counts should that change.
+    pub(super) async fn extras(&self) -> Result<ExtraPrices, CloudError> {
+        let pricing = self.pricing().await?;
+        let currency = self.currency(&pricing)?;
+        let money = |price: &wire::Price| {
+            Decimal::from_str(&price.net).ok().map(|amount| Money::new(amount, currency))
+        };
+        let gb = |price: &Option<wire::GbPrice>| {
+            price.as_ref().and_then(|price| money(&price.price_per_gb_month))
+        };
+        let address_unused = pricing
+            .primary_ips
+            .iter()
+            .filter(|price| price.kind == "ipv4")
+            .flat_map(|price| &price.prices)
+            .filter_map(|price| money(&price.price_monthly))
+            .max_by_key(|price| price.amount);
+        Ok(ExtraPrices {
+            address_unused,
+            snapshot_gb: gb(&pricing.image),
+            volume_gb: gb(&pricing.volume),
+        })
     }
 
     pub(super) async fn size_list(&self) -> Result<Vec<Size>, CloudError> {
@@ -130,16 +158,10 @@ impl Hetzner {
         }
     }
 
-    /// Hetzner keeps one entry per key, under whatever name; the key itself is compared, which
-    /// says the same as its fingerprint.
+    /// Hetzner keeps one entry per key, under whatever name.
     async fn ssh_key_id(&self, public_key: &str) -> Result<Option<String>, CloudError> {
-        let material = |key: &str| {
-            let mut words = key.split_whitespace().map(str::to_owned);
-            (words.next(), words.next())
-        };
-        let wanted = material(public_key);
         let keys = self.ssh_keys(None).await?;
-        let found = keys.into_iter().find(|key| material(&key.public_key) == wanted);
+        let found = keys.into_iter().find(|key| same_key(&key.public_key, public_key));
         Ok(found.map(|key| key.id.to_string()))
     }
 
@@ -259,6 +281,7 @@ fn size(
         None => kind.locations.is_empty(),
     };
     Some(Size {
+        provider: "hetzner".to_owned(),
         name: kind.name.parse().ok()?,
         region: price.location.parse().ok()?,
         cores: kind.cores.round() as u32,
@@ -266,6 +289,8 @@ fn size(
         memory_mib: (kind.memory * 1024.0).round() as u64,
         disk_gb: kind.disk.round() as u64,
         arch: arch(&kind.architecture)?,
+        // What it sells as 20 TB are 20 * 1024^4 bytes.
+        traffic_gb: price.included_traffic.map(|bytes| (bytes >> 30) * 1000 / 1024),
         monthly: Money::new(amount, currency),
         available,
     })

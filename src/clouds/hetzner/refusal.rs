@@ -19,7 +19,12 @@ pub(super) fn for_now(answer: &Answer, now: Millis) -> Option<Refusal> {
 
 /// Whether the answer to an order says that the size cannot be had there now.
 pub(super) fn is_sold_out(answer: &Answer) -> bool {
-    matches!(fault(answer).code.as_str(), "resource_unavailable" | "placement_error")
+    means_sold_out(&fault(answer).code)
+}
+
+/// Whether a code, of an answer or of an action that failed, says so.
+pub(super) fn means_sold_out(code: &str) -> bool {
+    matches!(code, "resource_unavailable" | "placement_error")
 }
 
 fn fault(answer: &Answer) -> Fault {
@@ -48,8 +53,23 @@ pub(super) fn error(api: &Api, answer: &Answer, what: &str) -> CloudError {
         ("conflict", _) => CloudError::Conflict { provider, what },
         ("locked", _) => CloudError::Locked { provider, what },
         ("protected", _) => CloudError::Protected { provider, what },
-        ("resource_in_use" | "must_be_unassigned", _) => CloudError::InUse { provider, what },
-        ("invalid_input" | "json_error" | "invalid_server_type" | "unsupported_error", _) => {
+        (
+            "resource_in_use"
+            | "must_be_unassigned"
+            | "primary_ip_assigned"
+            | "primary_ip_already_assigned"
+            | "server_has_ipv4",
+            _,
+        ) => CloudError::InUse { provider, what },
+        (
+            "invalid_input"
+            | "json_error"
+            | "invalid_server_type"
+            | "unsupported_error"
+            | "server_not_stopped"
+            | "primary_ip_version_mismatch",
+            _,
+        ) => {
             let mut fields: Vec<FieldFault> = fault
                 .fields()
                 .map(|(field, message)| FieldFault {

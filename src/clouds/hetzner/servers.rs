@@ -1,10 +1,12 @@
 //! Servers: found, ordered once, waited for, deleted.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::actions::late;
 use super::{Hetzner, PROVIDER, refusal, wire};
 use crate::clouds::{CloudError, CloudVm, CloudVmState, FieldFault, LABEL_INSTALLATION, VmOrder};
 use crate::domain::clock::Millis;
@@ -30,9 +32,14 @@ impl Hetzner {
     }
 
     pub(super) async fn server(&self, id: &str) -> Result<Option<CloudVm>, CloudError> {
-        let call = Call::get("servers").at(number("server", id)?);
+        Ok(self.raw_server(number("server", id)?).await?.map(vm))
+    }
+
+    /// A server with what only Hetzner knows of it.
+    pub(super) async fn raw_server(&self, id: u64) -> Result<Option<wire::Server>, CloudError> {
+        let call = Call::get("servers").at(id);
         match self.ask_maybe(&call, &format!("server {id}")).await? {
-            Some(answer) => Ok(Some(vm(answer.json::<wire::ServerBody>("a server")?.server))),
+            Some(answer) => Ok(Some(answer.json::<wire::ServerBody>("a server")?.server)),
             None => Ok(None),
         }
     }
@@ -171,34 +178,6 @@ impl Hetzner {
             }
         }
     }
-
-    /// The action as it is now if it still runs, none once it is done; an error where it failed.
-    async fn unfinished(&self, action: wire::Action) -> Result<Option<wire::Action>, CloudError> {
-        let now = if action.status == "running" {
-            let call = Call::get("actions").at(action.id);
-            // Actions of a server that is gone may be gone too.
-            match self.ask_maybe(&call, "the action").await? {
-                Some(answer) => answer.json::<wire::ActionBody>("an action")?.action,
-                None => return Ok(None),
-            }
-        } else {
-            action
-        };
-        match now.status.as_str() {
-            "success" => Ok(None),
-            "error" => Err(CloudError::ActionFailed {
-                provider: PROVIDER,
-                command: self.api.clean(&now.command),
-                reason: self.api.clean(&now.error.map(|e| e.message).unwrap_or_default()),
-            }),
-            _ => Ok(Some(now)),
-        }
-    }
-}
-
-fn late(what: String, limit: Duration) -> CloudError {
-    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    CloudError::Timeout { provider: PROVIDER, what, limit_ms }
 }
 
 fn adopt(found: CloudVm, order: &VmOrder) -> Result<CloudVm, CloudError> {
@@ -231,6 +210,10 @@ fn order_body(order: &VmOrder) -> Result<Value, CloudError> {
         .iter()
         .map(|id| Ok(json!({ "firewall": number("firewalls", id)? })))
         .collect::<Result<_, CloudError>>()?;
+    let mut net = json!({ "enable_ipv4": true, "enable_ipv6": true });
+    if let Some(address) = &order.address {
+        net["ipv4"] = number("addresses", address)?.into();
+    }
     Ok(json!({
         "name": order.name,
         "server_type": order.size,
@@ -241,35 +224,48 @@ fn order_body(order: &VmOrder) -> Result<Value, CloudError> {
         "labels": order.labels,
         "user_data": order.user_data.expose(),
         "start_after_create": true,
-        "public_net": { "enable_ipv4": true, "enable_ipv6": true },
+        "public_net": net,
     }))
 }
 
-fn vm(server: wire::Server) -> CloudVm {
+pub(super) fn vm(server: wire::Server) -> CloudVm {
     CloudVm {
         provider_id: server.id.to_string(),
         name: server.name,
-        state: match server.status.as_str() {
-            "running" => CloudVmState::Running,
-            "initializing" | "starting" => CloudVmState::Starting,
-            "stopping" => CloudVmState::Stopping,
-            "off" => CloudVmState::Off,
-            "deleting" => CloudVmState::Deleting,
-            _ => CloudVmState::Other(server.status),
-        },
+        state: state(&server.status),
         address: server.public_net.ipv4.and_then(|v4| v4.ip?.parse().ok()),
-        ipv6: None,
-        disk_gb: None,
+        ipv6: server.public_net.ipv6.and_then(|v6| host_of(&v6.ip?)),
+        disk_gb: server.primary_disk_size.map(|gb| gb.ceil() as u64),
         arch: arch(&server.server_type.architecture),
         size: server.server_type.name,
         region: server.location.map(|location| location.name).unwrap_or_default(),
         labels: server.labels,
         protected: server.protection.delete,
-        created: server
-            .created
-            .and_then(|time| time.parse::<Timestamp>().ok())
-            .map(|time| Millis(time.as_millisecond())),
+        created: server.created.as_deref().and_then(time),
     }
+}
+
+/// Hetzner's word for where a server is in its life.
+pub(super) fn state(word: &str) -> CloudVmState {
+    match word {
+        "running" => CloudVmState::Running,
+        "initializing" | "starting" => CloudVmState::Starting,
+        "stopping" => CloudVmState::Stopping,
+        "off" => CloudVmState::Off,
+        "deleting" => CloudVmState::Deleting,
+        other => CloudVmState::Other(crate::requests::clean(other)),
+    }
+}
+
+/// A time as Hetzner writes it.
+pub(super) fn time(text: &str) -> Option<Millis> {
+    Some(Millis(text.parse::<Timestamp>().ok()?.as_millisecond()))
+}
+
+/// The server's own address in its network (`2001:db8::/64`): its images set up `::1` in it.
+fn host_of(network: &str) -> Option<Ipv6Addr> {
+    let base: Ipv6Addr = network.split('/').next()?.parse().ok()?;
+    Some(Ipv6Addr::from(u128::from(base) | 1))
 }
 
 /// Hetzner's word for an architecture.

@@ -90,22 +90,35 @@ pub(super) struct Server {
     pub(super) labels: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) protection: Protection,
+    /// Whether an action runs on it, so that no other may begin.
+    #[serde(default)]
+    pub(super) locked: bool,
+    #[serde(default)]
+    pub(super) primary_disk_size: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Protection {
     #[serde(default)]
     pub(super) delete: bool,
+    #[serde(default)]
+    pub(super) rebuild: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PublicNet {
     #[serde(default)]
-    pub(super) ipv4: Option<Ipv4>,
+    pub(super) ipv4: Option<NetAddress>,
+    /// Its `ip` is a network, such as `2001:db8::/64`.
+    #[serde(default)]
+    pub(super) ipv6: Option<NetAddress>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Ipv4 {
+pub(super) struct NetAddress {
+    /// The primary IP that it is.
+    #[serde(default)]
+    pub(super) id: Option<u64>,
     #[serde(default)]
     pub(super) ip: Option<String>,
 }
@@ -130,6 +143,11 @@ pub(super) struct Action {
     pub(super) status: String,
     #[serde(default)]
     pub(super) error: Option<Fault>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Actions {
+    pub(super) actions: Vec<Action>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -168,6 +186,9 @@ pub(super) struct TypeLocation {
 pub(super) struct LocationPrice {
     pub(super) location: String,
     pub(super) price_monthly: Price,
+    /// In bytes; addresses have none.
+    #[serde(default)]
+    pub(super) included_traffic: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -186,6 +207,15 @@ pub(super) struct Pricing {
     pub(super) currency: String,
     #[serde(default)]
     pub(super) primary_ips: Vec<AddressPrice>,
+    #[serde(default)]
+    pub(super) image: Option<GbPrice>,
+    #[serde(default)]
+    pub(super) volume: Option<GbPrice>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct GbPrice {
+    pub(super) price_per_gb_month: Price,
 }
 
 #[derive(Debug, Deserialize)]
@@ -202,9 +232,31 @@ pub(super) struct Images {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct ImageBody {
+    pub(super) image: Image,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Image {
+    pub(super) id: u64,
+    #[serde(default, rename = "type")]
+    pub(super) kind: String,
     #[serde(default)]
     pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) description: Option<String>,
+    /// GB, as billed; none while it is being made.
+    #[serde(default)]
+    pub(super) image_size: Option<f64>,
+    /// GB.
+    #[serde(default)]
+    pub(super) disk_size: f64,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) protection: Protection,
+    #[serde(default)]
+    pub(super) created: Option<String>,
     #[serde(default)]
     pub(super) status: Option<String>,
     #[serde(default)]
@@ -252,4 +304,36 @@ pub(super) struct Firewall {
     pub(super) name: String,
     #[serde(default)]
     pub(super) labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PrimaryIps {
+    pub(super) primary_ips: Vec<PrimaryIp>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PrimaryIpBody {
+    pub(super) primary_ip: PrimaryIp,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PrimaryIp {
+    pub(super) id: u64,
+    #[serde(default)]
+    pub(super) name: String,
+    pub(super) ip: String,
+    #[serde(default, rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) location: Option<Named>,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) protection: Protection,
+    #[serde(default)]
+    pub(super) auto_delete: bool,
+    #[serde(default)]
+    pub(super) assignee_type: Option<String>,
+    #[serde(default)]
+    pub(super) assignee_id: Option<u64>,
 }

@@ -4,129 +4,233 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Build, Evidence, Language, Process};
+use super::ecosystem::{self, Ecosystem, Means, Package};
+use super::{Build, Evidence, Language};
 
 const FILE: &str = "package.json";
+const NAME: &str = "Node.js";
 
-const FRAMEWORKS: &[(&str, &str)] = &[
-    ("next", "Next.js"),
-    ("nuxt", "Nuxt"),
-    ("@remix-run/serve", "Remix"),
-    ("@remix-run/node", "Remix"),
-    ("@react-router/serve", "React Router"),
-    ("@sveltejs/kit", "SvelteKit"),
-    ("astro", "Astro"),
-    ("@nestjs/core", "NestJS"),
-    ("fastify", "Fastify"),
-    ("hono", "Hono"),
-    ("koa", "Koa"),
-    ("express", "Express"),
+pub(super) const ECOSYSTEM: Ecosystem = Ecosystem {
+    manifest: |evidence| evidence.has(FILE).then(|| FILE.to_owned()),
+    is_main: |evidence| package(evidence).is_some_and(|p| p["scripts"]["start"].is_string()),
+    facts,
+    build,
+};
+
+const KNOWN: &[(&str, Means)] = &[
+    ("next", Means::Web("Next.js")),
+    ("nuxt", Means::Web("Nuxt")),
+    ("@remix-run/serve", Means::Web("Remix")),
+    ("@remix-run/node", Means::Web("Remix")),
+    ("@react-router/serve", Means::Web("React Router")),
+    ("@react-router/node", Means::Web("React Router")),
+    ("@sveltejs/kit", Means::Web("SvelteKit")),
+    ("astro", Means::Web("Astro")),
+    ("@nestjs/core", Means::Web("NestJS")),
+    ("@adonisjs/core", Means::Web("AdonisJS")),
+    ("@strapi/strapi", Means::Web("Strapi")),
+    ("fastify", Means::Web("Fastify")),
+    ("hono", Means::Web("Hono")),
+    ("koa", Means::Web("Koa")),
+    ("@hapi/hapi", Means::Web("hapi")),
+    ("express", Means::Web("Express")),
+    ("discord.js", Means::Work("discord.js")),
+    ("telegraf", Means::Work("Telegraf")),
+    ("grammy", Means::Work("grammY")),
+    ("@slack/bolt", Means::Work("Bolt")),
+    ("bullmq", Means::Work("BullMQ")),
+    ("bull", Means::Work("Bull")),
+    ("agenda", Means::Work("Agenda")),
+    ("pg", Means::Service("postgres")),
+    ("postgres", Means::Service("postgres")),
+    ("pg-promise", Means::Service("postgres")),
+    ("@neondatabase/serverless", Means::Service("postgres")),
+    ("redis", Means::Service("redis")),
+    ("ioredis", Means::Service("redis")),
+    ("bull", Means::Service("redis")),
+    ("bullmq", Means::Service("redis")),
+    ("mysql", Means::Service("mysql")),
+    ("mysql2", Means::Service("mysql")),
+    ("mongodb", Means::Service("mongodb")),
+    ("mongoose", Means::Service("mongodb")),
+    ("meilisearch", Means::Service("meilisearch")),
+    ("@qdrant/js-client-rest", Means::Service("qdrant")),
+    ("@elastic/elasticsearch", Means::Service("elasticsearch")),
+    ("amqplib", Means::Service("rabbitmq")),
+    ("kafkajs", Means::Service("kafka")),
+    ("sqlite3", Means::Disk("SQLite")),
+    ("better-sqlite3", Means::Disk("SQLite")),
+    ("@libsql/client", Means::Disk("SQLite")),
+    ("formidable", Means::Disk("uploads")),
+    ("lowdb", Means::Disk("JSON files")),
+    ("ws", Means::Streams),
+    ("socket.io", Means::Streams),
+    ("@fastify/websocket", Means::Streams),
+    ("@nestjs/websockets", Means::Streams),
+    ("graphql-ws", Means::Streams),
+    ("ai", Means::Streams),
+    ("@huggingface/transformers", Means::Infers),
+    ("@xenova/transformers", Means::Infers),
+    ("onnxruntime-node", Means::Infers),
+    ("node-llama-cpp", Means::Infers),
+    ("@tensorflow/tfjs-node", Means::Infers),
 ];
 
 /// Packages that make files for browsers and serve nothing by themselves.
-const STATIC: &[&str] =
-    &["vite", "react-scripts", "gatsby", "@angular/core", "parcel", "vitepress"];
-
-const SERVICES: &[(&str, &str)] = &[
-    ("pg", "postgres"),
-    ("postgres", "postgres"),
-    ("pg-promise", "postgres"),
-    ("@neondatabase/serverless", "postgres"),
-    ("redis", "redis"),
-    ("ioredis", "redis"),
-    ("bull", "redis"),
-    ("bullmq", "redis"),
-    ("mysql", "mysql"),
-    ("mysql2", "mysql"),
-    ("mongodb", "mongodb"),
-    ("mongoose", "mongodb"),
-    ("meilisearch", "meilisearch"),
-    ("@qdrant/js-client-rest", "qdrant"),
+const STATIC: &[&str] = &[
+    "vite",
+    "react-scripts",
+    "gatsby",
+    "@angular/core",
+    "parcel",
+    "vitepress",
+    "@docusaurus/core",
+    "@11ty/eleventy",
+    "hexo",
 ];
 
-const DISK: &[(&str, &str)] = &[
-    ("sqlite3", "SQLite"),
-    ("better-sqlite3", "SQLite"),
-    ("@libsql/client", "SQLite"),
-    ("multer", "uploads"),
-    ("formidable", "uploads"),
+/// Packages of what does not run on a server.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("expo", "an app for phones"),
+    ("react-native", "an app for phones"),
+    ("electron", "an app for desktops"),
+    ("@tauri-apps/api", "an app for desktops"),
 ];
 
-/// Takes a Node.js app as one that Buildpacks build.
-pub(super) fn look(evidence: &mut Evidence<'_>) {
-    "Node.js".clone_into(&mut evidence.scan.stack);
-    evidence.found("stack", "Node.js", FILE);
+fn facts(evidence: &mut Evidence<'_>, file: &str) {
+    evidence.is(NAME, file);
     let Some(package) = package(evidence) else {
-        let text = "package.json is not JSON, so nothing in it could be read; mend it";
-        evidence.check("broken_manifest", true, text, Some(FILE));
+        let text = "package.json is not JSON, so nothing in it could be read";
+        evidence.block("broken_manifest", text, "mend it", file);
         return;
     };
-    let all = dependencies(&package, &["dependencies", "devDependencies"]);
-    let run = dependencies(&package, &["dependencies"]);
-    let framework = FRAMEWORKS.iter().find(|(name, _)| run.contains(*name));
-    if let Some((_, name)) = framework {
-        evidence.scan.stack = format!("Node.js ({name})");
-        evidence.found("framework", *name, FILE);
-    }
-    manager(evidence, &package);
-    let start = package["scripts"]["start"].as_str();
-    let web = evidence.scan.processes.iter().any(|process| process.name == "web");
-    let plain = ["server.js", "app.js", "main.js", "index.js"].iter().any(|f| evidence.has(f));
-    if framework.is_none()
-        && start.is_none()
-        && !web
-        && STATIC.iter().any(|name| all.contains(*name))
+    let run = packages(&package, &["dependencies"]);
+    ecosystem::take(evidence, NAME, &run, KNOWN);
+    multer(evidence, &run);
+    for (sign, what) in
+        [("text/event-stream", "server-sent events"), ("application/x-ndjson", "NDJSON")]
     {
-        let text = "this builds files for browsers and starts no server: a static host is cheaper than a VM; to serve it from a VM all the same, add a Dockerfile or a `start` script";
-        evidence.check("static_site", true, text, Some(FILE));
+        if let Some(file) = evidence.code_with(&[sign]) {
+            evidence.streams(what, file);
+        }
+    }
+    lock(evidence, &package);
+    for version_file in [".nvmrc", ".node-version"] {
+        if let Some(text) = evidence.text(version_file).map(str::to_owned) {
+            evidence.version(text.trim().trim_start_matches('v'), version_file);
+        }
+    }
+    if let Some(engine) = package["engines"]["node"].as_str() {
+        evidence.version(engine, file);
+    }
+    migrations(evidence, &package);
+}
+
+fn build(evidence: &mut Evidence<'_>, file: &str) {
+    let Some(package) = package(evidence) else { return };
+    let all = packages(&package, &["dependencies", "devDependencies"]);
+    let has = |name: &str| all.iter().any(|package| package.name == name);
+    let start = package["scripts"]["start"].as_str().map(str::to_owned);
+    if let Some((name, what)) = ELSEWHERE.iter().find(|(name, _)| has(name))
+        && evidence.framework.is_none()
+    {
+        let text = format!("this is {what} (`{name}`), which does not run on a server");
+        let fix = "name the folder of its server as `root`, if it has one";
+        evidence.block("not_a_server", text, fix, file);
         return;
     }
-    evidence.scan.build = Some(Build::Buildpacks { language: Language::Node });
+    if let Some(reason) = exports_files(evidence, &all) {
+        evidence.static_site(&reason);
+        return;
+    }
+    let web = evidence.has_web();
+    let plain = ["server.js", "app.js", "main.js", "index.js"].iter().any(|f| evidence.has(f));
+    let bundler = STATIC.iter().any(|name| has(name));
+    let only_serves_files = start.as_deref().is_none_or(is_dev_server);
+    if evidence.framework.is_none() && !web && bundler && only_serves_files {
+        evidence.static_site(file);
+        return;
+    }
+    evidence.builds_with(Build::Buildpacks { language: Language::Node });
+    let workers = !evidence.scan.processes.is_empty() && !web;
     match start {
-        Some(command) if !web => {
-            let command = command.to_owned();
-            evidence.found("process", "web", FILE);
-            evidence.scan.processes.insert(0, Process { name: "web".to_owned(), command });
-        }
-        None if !web && !plain => {
-            let text = "nothing says how the app starts; add a `start` script to package.json, such as `node server.js`";
-            evidence.check("no_start_command", true, text, Some(FILE));
+        Some(command) if !web && !workers => evidence.process("web", &command, file),
+        None if !web && !workers && !plain => {
+            let text = "nothing says how the app starts";
+            let fix = "add a `start` script to package.json, such as `node server.js`";
+            evidence.block("no_start_command", text, fix, file);
         }
         _ => {}
     }
-    needs(evidence);
-    hard_coded_port(evidence);
-}
-
-/// What the dependencies say of services and of state on disk.
-pub(super) fn needs(evidence: &mut Evidence<'_>) {
-    let Some(package) = package(evidence) else { return };
-    let run = dependencies(&package, &["dependencies"]);
-    for (name, service) in SERVICES {
-        if run.contains(*name) {
-            evidence.service(service, FILE);
-        }
-    }
-    for (name, what) in DISK {
-        if run.contains(*name) {
-            evidence.keeps_on_disk(what, FILE);
-        }
-    }
+    unknown_manager(evidence);
+    workspace(evidence, &package);
 }
 
 fn package(evidence: &Evidence<'_>) -> Option<Value> {
-    serde_json::from_str(evidence.text(FILE)?.trim_start_matches('\u{feff}')).ok()
+    serde_json::from_str(evidence.text(FILE)?).ok()
 }
 
-fn dependencies(package: &Value, groups: &[&str]) -> BTreeSet<String> {
-    groups
+fn packages(package: &Value, groups: &[&str]) -> Vec<Package> {
+    let names: BTreeSet<&str> = groups
         .iter()
         .filter_map(|group| package[*group].as_object())
-        .flat_map(|group| group.keys().cloned())
-        .collect()
+        .flat_map(|group| group.keys().map(String::as_str))
+        .collect();
+    names.into_iter().map(|name| Package::new(name, FILE)).collect()
 }
 
-fn manager(evidence: &mut Evidence<'_>, package: &Value) {
+fn is_dev_server(start: &str) -> bool {
+    const DEV: &[&str] = &[
+        "vite",
+        "react-scripts start",
+        "gatsby develop",
+        "gatsby serve",
+        "ng serve",
+        "parcel",
+        "vitepress",
+        "docusaurus start",
+        "docusaurus serve",
+        "eleventy",
+        "hexo",
+    ];
+    DEV.iter().any(|tool| start.contains(tool))
+}
+
+/// The file that says that a framework which could serve only writes files here.
+fn exports_files(evidence: &Evidence<'_>, all: &[Package]) -> Option<String> {
+    let config = |stem: &str| {
+        evidence.texts.iter().find(|(path, _)| path.starts_with(stem) && !path.contains('/'))
+    };
+    match evidence.framework? {
+        "Next.js" => {
+            let (file, text) = config("next.config.")?;
+            let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+            let exports = ["output:'export'", "output:\"export\""];
+            exports.iter().any(|e| text.contains(e)).then(|| (*file).to_owned())
+        }
+        "Astro" => {
+            let adapter = all.iter().any(|package| package.name == "@astrojs/node");
+            let file = config("astro.config.").map_or(FILE, |(file, _)| file);
+            (!adapter).then(|| file.to_owned())
+        }
+        "SvelteKit" => {
+            let adapter = all.iter().any(|package| package.name == "@sveltejs/adapter-static");
+            adapter.then(|| FILE.to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// multer keeps uploads on disk, unless it is told to keep them elsewhere.
+fn multer(evidence: &mut Evidence<'_>, run: &[Package]) {
+    let has = |name: &str| run.iter().any(|package| package.name == name);
+    let elsewhere = has("multer-s3") || evidence.code_with(&["memoryStorage"]).is_some();
+    if has("multer") && !elsewhere {
+        evidence.keeps_on_disk("uploads", FILE);
+    }
+}
+
+fn lock(evidence: &mut Evidence<'_>, package: &Value) {
     const LOCKS: &[(&str, &str)] = &[
         ("pnpm-lock.yaml", "pnpm"),
         ("yarn.lock", "yarn"),
@@ -138,44 +242,64 @@ fn manager(evidence: &mut Evidence<'_>, package: &Value) {
     let locks: Vec<_> = LOCKS.iter().filter(|(file, _)| evidence.has(file)).collect();
     let named = package["packageManager"].as_str().and_then(|text| text.split('@').next());
     // `packageManager` decides where two lock files lie about.
-    let chosen = locks
-        .iter()
-        .find(|(_, manager)| Some(*manager) == named)
-        .or_else(|| locks.first())
-        .map(|(file, manager)| (*file, *manager));
+    let chosen = locks.iter().find(|(_, manager)| Some(*manager) == named).or(locks.first());
     if let Some((file, manager)) = chosen {
-        evidence.scan.package_manager = Some(manager.to_owned());
-        evidence.found("package_manager", manager, file);
-        if matches!(manager, "pnpm" | "bun") {
-            let text = format!(
-                "the Node.js Buildpack knows npm and yarn, not {manager}; add a Dockerfile, or commit a lock file of npm or yarn instead"
-            );
-            evidence.check("package_manager", true, text, Some(file));
-        }
-    } else {
-        let text = "there is no lock file, so two builds of one commit may differ; commit the one of your package manager";
-        evidence.check("no_lock_file", false, text, Some(FILE));
+        evidence.manager(manager, file);
+    } else if !LOCKS.iter().any(|(file, _)| evidence.outside.contains(file)) {
+        let text = "there is no lock file, so two builds of one commit may differ";
+        evidence.note("no_lock_file", text, "commit the one of your package manager", FILE);
     }
 }
 
-/// An app that ignores `PORT` is found by its literal port.
-fn hard_coded_port(evidence: &mut Evidence<'_>) {
-    let literal = regex::Regex::new(r"\.listen\(\s*(\d{2,5})\b").expect("a fixed pattern");
-    let hit = evidence.texts.iter().filter(|(path, _)| super::files::is_code(path)).find_map(
-        |(path, text)| {
-            if text.contains("env.PORT") || text.contains("env[\"PORT\"]") {
-                return None;
-            }
-            let port: u16 = literal.captures(text)?[1].parse().ok()?;
-            Some(((*path).to_owned(), port))
-        },
-    );
-    if let Some((file, port)) = hit {
-        evidence.scan.port = port;
-        evidence.found("port", port.to_string(), &file);
-        let text = format!(
-            "the app listens on {port} whatever PORT says; reading process.env.PORT is better"
-        );
-        evidence.check("hard_coded_port", false, text, Some(&file));
+fn unknown_manager(evidence: &mut Evidence<'_>) {
+    let Some(manager) = evidence.scan.package_manager.clone() else { return };
+    if matches!(manager.as_str(), "pnpm" | "bun") {
+        let file =
+            ["pnpm-lock.yaml", "bun.lock", "bun.lockb"].into_iter().find(|f| evidence.has(f));
+        let text = format!("the Node.js Buildpack knows npm and yarn, not {manager}");
+        let fix = "add a Dockerfile, or commit a lock file of npm or yarn instead";
+        evidence.block("package_manager", text, fix, file);
+    }
+}
+
+/// A package of a workspace is built alone, without its neighbours.
+fn workspace(evidence: &mut Evidence<'_>, package: &Value) {
+    let neighbours = ["dependencies", "devDependencies"]
+        .iter()
+        .filter_map(|group| package[*group].as_object())
+        .flat_map(|group| group.values())
+        .filter_map(Value::as_str)
+        .any(|version| version.starts_with("workspace:") || version.starts_with("file:.."));
+    if neighbours {
+        let text = "it depends on packages of its workspace, and Buildpacks see its folder only";
+        let fix = "add a Dockerfile at the top of the repo that builds it, and leave out `root`";
+        evidence.block("workspace_dependency", text, fix, FILE);
+        return;
+    }
+    let outside = ["package-lock.json", "yarn.lock", "pnpm-lock.yaml"]
+        .into_iter()
+        .find(|file| evidence.outside.contains(file));
+    if outside.is_some() && evidence.scan.package_manager.is_none() {
+        let text = "the lock file lies at the top of the repo, and Buildpacks see its folder only";
+        let fix = "commit a lock file in the app's folder";
+        evidence.note("no_lock_file", text, fix, FILE);
+    }
+}
+
+/// A script of the repo knows best; else the tool's own line.
+fn migrations(evidence: &mut Evidence<'_>, package: &Value) {
+    const SCRIPTS: &[&str] = &[
+        "migrate:deploy",
+        "db:migrate:deploy",
+        "migrate:prod",
+        "db:migrate",
+        "migration:run",
+        "migrate",
+    ];
+    let script = SCRIPTS.iter().find(|name| {
+        package["scripts"][**name].as_str().is_some_and(|line| !line.contains("migrate dev"))
+    });
+    if let Some(script) = script {
+        evidence.migrates(&format!("npm run {script}"), FILE);
     }
 }

@@ -1,37 +1,34 @@
 //! What the app keeps on its own disk, and services that other files name.
 
-use super::{Evidence, files};
+use serde_json::Value;
 
-/// Looks at Prisma's schema, Django's settings, Compose files and the tree.
+use super::Evidence;
+
+/// What tells that the database is chosen by a variable, so that a file is only the default.
+const BY_VARIABLE: &[&str] = &["DATABASE_URL", "dj_database_url", "DB_ENGINE"];
+
+/// Looks at Prisma's schema, settings of frameworks, Compose files and the tree.
 pub(super) fn look(evidence: &mut Evidence<'_>) {
     prisma(evidence);
-    compose(evidence);
-    let sqlite = evidence
-        .texts
-        .iter()
-        .filter(|(path, _)| files::is_code(path))
-        .find(|(_, text)| {
-            text.contains("django.db.backends.sqlite3")
-                || text.contains("sqlite:///")
-                || text.contains("import sqlite3")
-                || text.contains("node:sqlite")
-        })
-        .map(|(path, _)| (*path).to_owned());
-    if let Some(file) = sqlite {
-        evidence.keeps_on_disk("SQLite", &file);
+    sqlite(evidence);
+    uploads(evidence);
+    // What nothing else is known of may be what it is developed with.
+    if evidence.scan.services.is_empty() && evidence.scan.stack == "Dockerfile" {
+        compose(evidence);
     }
     let ends = [".sqlite3", ".sqlite", ".db"];
-    let file =
-        evidence.paths.iter().copied().find(|path| ends.iter().any(|end| path.ends_with(end)));
-    if let Some(file) = file {
+    if let Some(file) = ends.iter().find_map(|end| evidence.ending(end))
+        && !super::files::is_aside(file)
+    {
         evidence.keeps_on_disk("a committed database file", file);
     }
     if evidence.scan.build.is_some() && !evidence.scan.state_on_disk.is_empty() {
         let text = format!(
-            "the app keeps data on its own disk ({}), and every deploy starts with an empty one: move it to a database, or confirm that it may be lost",
+            "the app keeps data on its own disk ({}), and every deploy starts with an empty one",
             evidence.scan.state_on_disk.join(", ")
         );
-        evidence.check("state_on_disk", true, text, None);
+        let fix = "move it to a database or to object storage, or confirm that it may be lost with `ignore_checks: [\"state_on_disk\"]` on `deploy`";
+        evidence.block("state_on_disk", text, fix, None);
     }
 }
 
@@ -43,8 +40,55 @@ fn prisma(evidence: &mut Evidence<'_>) {
         evidence.service("postgres", FILE);
     } else if text.contains("provider=\"mysql\"") {
         evidence.service("mysql", FILE);
+    } else if text.contains("provider=\"mongodb\"") {
+        evidence.service("mongodb", FILE);
     } else if text.contains("provider=\"sqlite\"") {
         evidence.keeps_on_disk("SQLite", FILE);
+    }
+    if evidence.has_folder("prisma/migrations") {
+        evidence.migrates("npx prisma migrate deploy", FILE);
+    }
+}
+
+fn sqlite(evidence: &mut Evidence<'_>) {
+    const SIGNS: &[&str] = &[
+        "django.db.backends.sqlite3",
+        "sqlite:///",
+        "import sqlite3",
+        "node:sqlite",
+        "sqlite3.connect(",
+    ];
+    let Some(file) = evidence.code_with(SIGNS) else { return };
+    let chosen = evidence
+        .code
+        .get(file)
+        .is_some_and(|text| BY_VARIABLE.iter().any(|word| text.contains(word)));
+    let server =
+        ["postgres", "mysql"].iter().any(|s| evidence.scan.services.iter().any(|k| k == s));
+    if chosen && server {
+        let text =
+            "without its variable the database is a SQLite file, which the next deploy loses";
+        evidence.note("sqlite_fallback", text, "set DATABASE_URL before the first deploy", file);
+    } else {
+        evidence.keeps_on_disk("SQLite", file);
+    }
+}
+
+/// Files that users send, kept in a folder.
+fn uploads(evidence: &mut Evidence<'_>) {
+    const SIGNS: &[&str] = &[
+        "MEDIA_ROOT =",
+        "UPLOAD_FOLDER",
+        "multer({ dest",
+        "multer.diskStorage",
+        "active_storage.service = :local",
+    ];
+    const AWAY: &[&str] =
+        &["storages.backends", "S3Boto", "multerS3", "multer-s3", "memoryStorage"];
+    if let Some(file) = evidence.code_with(SIGNS)
+        && evidence.code_with(AWAY).is_none()
+    {
+        evidence.keeps_on_disk("uploads", file);
     }
 }
 
@@ -62,11 +106,13 @@ fn compose(evidence: &mut Evidence<'_>) {
     ];
     for file in ["docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml"] {
         let Some(text) = evidence.text(file) else { continue };
-        let images: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("image:"))
+        let Ok(compose) = serde_saphyr::from_str::<Value>(text) else { continue };
+        let images: Vec<String> = compose["services"]
+            .as_object()
+            .into_iter()
+            .flat_map(|services| services.values())
+            .filter_map(|service| service["image"].as_str())
             .map(|image| {
-                let image = image.trim().trim_matches(['"', '\'']);
                 let name = image.rsplit('/').next().unwrap_or(image);
                 name.split([':', '@']).next().unwrap_or(name).to_owned()
             })

@@ -41,6 +41,7 @@ const EXPRESS: &[(&str, &str)] = &[
         "# comment\nDATABASE_URL=postgres://localhost\nexport LOG_LEVEL=info\nPORT=3000\n",
     ),
     ("Procfile", "web: node server.js\nworker: node worker.js\nrelease: npm run migrate\n"),
+    ("worker.js", "work()"),
     ("examples/Dockerfile", "FROM scratch"),
     ("README.md", "# shop\n`GET /ping` is what it was called once"),
 ];
@@ -76,7 +77,8 @@ fn the_same_app_is_found_in_a_folder_of_a_monorepo() {
         scan.findings.iter().find(|f| f.what == "framework").and_then(|f| f.from_file.as_deref());
     assert_eq!(file, Some("apps/shop/package.json"));
     let top = scanned(&moved, ".");
-    assert_eq!(codes(&top), ["no_app_found"]);
+    assert_eq!(codes(&top), ["choose_root"]);
+    assert_eq!(top.roots, ["apps/shop"]);
     assert!(top.checklist[0].text.contains("`apps/shop`"), "{}", top.checklist[0].text);
     assert_eq!(codes(&scanned(&moved, "apps/none")), ["nothing_there"]);
 }
@@ -94,10 +96,11 @@ fn a_dockerfile_is_the_repos_own_word() {
         ],
         ".",
     );
-    assert_eq!(scan.stack, "Dockerfile");
+    assert_eq!(scan.stack, "Node.js (Express)");
     assert_eq!(scan.build, Some(Build::Dockerfile { path: "Dockerfile".to_owned() }));
     assert_eq!((scan.port, scan.health_path.as_str()), (3000, "/api/health"));
-    assert_eq!(scan.services, ["postgres", "redis"]);
+    // No package speaks to the redis that it is developed beside.
+    assert_eq!(scan.services, ["postgres"]);
     assert!(scan.checklist.iter().all(|check| !check.blocking && check.code != "runs_as_root"));
 }
 
@@ -146,7 +149,7 @@ fn python_apps_are_told_apart_and_need_a_start() {
     assert_eq!(scan.health_path, "/health");
     assert_eq!(scan.services, ["redis"]);
     assert_eq!(codes(&scan), ["no_start_command", "state_on_disk"]);
-    assert!(scan.checklist[0].text.contains("uvicorn main:app"), "{}", scan.checklist[0].text);
+    assert!(scan.checklist[0].fix.contains("uvicorn main:app"), "{}", scan.checklist[0].fix);
 
     let poetry = "[tool.poetry.dependencies]\npython = \"^3.12\"\nFlask = \"^3\"\n";
     let scan = scanned(&[("pyproject.toml", poetry), ("poetry.lock", "")], ".");
@@ -158,9 +161,12 @@ fn what_cannot_be_deployed_says_why() {
     let cases: &[(&[(&str, &str)], &str)] = &[
         (&[], "nothing_there"),
         (&[("README.md", "")], "no_app_found"),
-        (&[("Gemfile", ""), ("config.ru", "")], "unsupported_stack"),
-        (&[("go.mod", ""), ("main.go", "")], "unsupported_stack"),
-        (&[("src/Shop.csproj", ""), ("Program.cs", "")], "unsupported_stack"),
+        (&[("Gemfile", ""), ("config.ru", "")], "no_start_command"),
+        (&[("go.mod", ""), ("lib.go", "")], "no_start_command"),
+        (&[("Cargo.toml", ""), ("src/main.rs", "")], "unsupported_stack"),
+        (&[("mix.exs", "")], "unsupported_stack"),
+        (&[("deno.json", "{}"), ("main.ts", "")], "unsupported_stack"),
+        (&[("src/Shop.csproj", ""), ("Program.cs", "")], "no_start_command"),
         (&[("index.html", ""), ("style.css", "")], "static_site"),
         (
             &[(
@@ -211,7 +217,7 @@ fn small_things_are_told_and_block_nothing() {
         &[
             (
                 "package.json",
-                r#"{"scripts":{"start":"next start"},"dependencies":{"next":"15"},"packageManager":"yarn@4"}"#,
+                r#"{"scripts":{"start":"node server.js"},"dependencies":{"next":"15"},"packageManager":"yarn@4"}"#,
             ),
             ("yarn.lock", ""),
             ("pnpm-lock.yaml", ""),
@@ -276,5 +282,175 @@ fn hostile_files_are_data() {
                 .all(|p| p.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
         );
         assert_ne!(scan.port, 0);
+    }
+}
+
+#[test]
+fn a_scan_of_an_earlier_version_is_read() {
+    let old = r#"{"stack":"Python","build":{"by":"buildpacks","language":"python"},"processes":[],
+        "port":8080,"health_path":"/","env_keys":{"runtime":["A"],"build":[]},"services":[],
+        "state_on_disk":["SQLite"],"package_manager":null,
+        "checklist":[{"code":"state_on_disk","blocking":true,"text":"move it","from_file":null}],
+        "findings":[]}"#;
+    let scan: Scan = serde_json::from_str(old).expect("a scan");
+    assert_eq!(scan.checklist[0].told(), "move it");
+    assert!(scan.flags.is_empty() && scan.migrations.is_none() && scan.build_settings.is_empty());
+}
+
+#[test]
+fn at_most_sixty_files_and_two_mebibytes_are_asked_for() {
+    let entry = |path: String, size| Entry { path, size: Some(size) };
+    let many: Vec<Entry> = (0..500)
+        .map(|i| entry(format!("cmd/tool{i}/main.go"), 10))
+        .chain((0..500).map(|i| entry(format!("apps/a{i}/package.json"), 10)))
+        .collect();
+    assert!(wanted_files(&many, ".").len() <= 60);
+    let large: Vec<Entry> =
+        (0..60).map(|i| entry(format!("cmd/tool{i}/main.go"), 200 * 1024)).collect();
+    assert_eq!(wanted_files(&large, ".").len(), 10);
+    let unknown: Vec<Entry> =
+        (0..60).map(|i| Entry { path: format!("cmd/tool{i}/main.go"), size: None }).collect();
+    assert_eq!(wanted_files(&unknown, ".").len(), 60);
+}
+
+#[test]
+fn a_cut_tree_says_so() {
+    let mut scan = scanned(EXPRESS, ".");
+    scan.tree_was_cut(100_000);
+    let row = scan.checklist.last().expect("a row");
+    assert_eq!((row.code.as_str(), row.blocking), ("tree_truncated", false));
+}
+
+/// Pieces of which hostile files are made: nesting, broken ends, what other formats mean.
+const PIECES: &[&str] = &[
+    "[",
+    "{",
+    "(",
+    "<a>",
+    "</a>",
+    "<a b=\"",
+    "]]>",
+    "<!--",
+    "<?xml?>",
+    "&x;",
+    "\"",
+    "'",
+    "`",
+    "\n",
+    "\r\n",
+    "\u{0}",
+    "\u{feff}",
+    "\u{202e}",
+    "\\",
+    "\\\n",
+    "#",
+    "//",
+    "/*",
+    "---\n",
+    "&a ",
+    "*a",
+    "!!x ",
+    "key: ",
+    "- ",
+    "a = ",
+    "[a.b]\n",
+    "[[x]]\n",
+    "FROM a AS b\n",
+    "FROM b\n",
+    "RUN <<E\n",
+    "EXPOSE 99999\n",
+    "ARG X\n",
+    "CMD [\n",
+    "web: ",
+    "release: $(id)\n",
+    "gem \"rails\"\n",
+    "group :test do\n",
+    "end\n",
+    "require (\n",
+    "go 1\n",
+    "{:phoenix, \"1\"}",
+    "implementation(\"a:b:c\")\n",
+    "<project>",
+    "<modules>",
+    "<PackageReference Include=\"",
+    "{\"scripts\":",
+    "{\"start\":\"",
+    "null",
+    "1e999",
+    "app.listen(",
+    "process.env.",
+    "${",
+    "<%= id %>",
+    "${{ x }}",
+    "\u{1b}[2J",
+    "é",
+    "=",
+    ":",
+    ",",
+    " ",
+    "\t",
+];
+
+#[test]
+fn whatever_the_files_hold_a_scan_ends_well() {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+    let mut random = StdRng::seed_from_u64(4);
+    let names: Vec<String> = files::NAMED
+        .iter()
+        .map(|name| name.replace('*', "x"))
+        .chain(["server.js".into()])
+        .collect();
+    for round in 0..150 {
+        let mut read: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for _ in 0..random.random_range(1..12) {
+            let name = names[random.random_range(0..names.len())].clone();
+            let mut bytes: Vec<u8> = (0..random.random_range(0..60))
+                .flat_map(|_| {
+                    let piece = PIECES[random.random_range(0..PIECES.len())];
+                    let times = if random.random_range(0..20) == 0 { 2000 } else { 1 };
+                    piece.repeat(times).into_bytes()
+                })
+                .collect();
+            if random.random_range(0..4) == 0 {
+                let at = random.random_range(0..=bytes.len());
+                bytes.splice(at..at, [0xff, 0xfe, 0xc3, 0x28]);
+            }
+            bytes.truncate(100_000);
+            read.insert(name, bytes);
+        }
+        let tree: Vec<Entry> =
+            read.keys().map(|path| Entry { path: path.clone(), size: None }).collect();
+        let scan = scan(&tree, &read, ".");
+        let text = serde_json::to_string(&scan).expect("JSON");
+        assert_eq!(serde_json::from_str::<Scan>(&text).expect("a scan"), scan, "round {round}");
+        assert!(text.len() < 200_000, "round {round}: {} bytes", text.len());
+        assert_ne!(scan.port, 0, "round {round}");
+        assert!(
+            scan.build.is_some() || scan.blocking().next().is_some(),
+            "round {round}: {scan:?}"
+        );
+    }
+}
+
+#[test]
+fn long_and_deep_files_are_survived() {
+    let deep = 200_000;
+    let files = [
+        ("package.json", "{\"a\":".repeat(deep / 5)),
+        ("pnpm-workspace.yaml", "[".repeat(deep)),
+        ("config/database.yml", "- ".repeat(deep / 2)),
+        ("compose.yml", "{a: ".repeat(deep / 4)),
+        ("pyproject.toml", format!("a = {}", "[".repeat(deep))),
+        ("pom.xml", "<a>".repeat(deep / 3)),
+        ("x.csproj", "<Project Sdk=\"".repeat(deep / 14)),
+        ("Gemfile", "group :test do\n".repeat(deep / 15)),
+        ("mix.exs", "{:a, ".repeat(deep / 5)),
+        ("Dockerfile", "FROM a AS a\nFROM a\n".repeat(deep / 20)),
+        ("go.mod", "require (\n".repeat(deep / 11)),
+    ];
+    for (name, text) in &files {
+        let scan = scanned(&[(name, text), ("README.md", "")], ".");
+        assert_ne!(scan.port, 0, "{name}");
     }
 }

@@ -45,6 +45,14 @@ const PLACES: &[(&str, Place)] = &[
     ("owner", |setup, text| parsed(&mut setup.repo, &format!("{text}/shop"))),
     ("root", |setup, text| set(&mut setup.root, text)),
     ("default branch", |setup, text| set(&mut setup.default_branch, text)),
+    ("build setting", |setup, text| {
+        setup.build_settings.insert("BP_GO_TARGETS".to_owned(), text.to_owned());
+        true
+    }),
+    ("build setting's name", |setup, text| {
+        setup.build_settings.insert(text.to_owned(), "x".to_owned());
+        true
+    }),
     ("Dockerfile", |setup, text| {
         setup.build = Build::Dockerfile { path: text.to_owned() };
         true
@@ -83,6 +91,8 @@ fn every_payload_in_every_place_is_refused_or_inert() {
         ("process command", "../../etc/passwd"),
         ("process command", "-rf"),
         ("default branch", "../../etc/passwd"),
+        ("build setting", "../../etc/passwd"),
+        ("build setting", "-rf"),
     ];
     files(&base()).expect("without a payload it is made");
     for (place, put) in PLACES {

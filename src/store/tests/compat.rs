@@ -167,7 +167,7 @@ async fn operations_plans_deploys_and_keys_that_were_left_are_read() {
             store.open_operations().await.expect("read").iter().map(|row| row.id).collect();
         assert_eq!(open, [id("op", 3), id("op", 4)]);
         let recent = store.recent_operations(None, 50).await.expect("read");
-        assert_eq!(recent.len(), 5);
+        assert!(recent.len() >= 5, "later states hold kinds that came later");
         assert_eq!(recent[0].failure.as_ref().expect("a failure").code, "cloud_refused");
         assert!(recent[0].undoing && recent[0].cancel_requested && recent[0].ended_at.is_some());
         let steps = store.steps(id("op", 3)).await.expect("read");
@@ -283,12 +283,21 @@ async fn steps_today(context: &Context) -> Steps {
     let rows = context.store.recent_operations(None, 50).await.expect("read");
     let mut steps = Steps::new();
     for (kind, version) in testing::kinds() {
-        let row = rows.iter().find(|row| testing::parses_as(kind, &row.kind, version));
-        let row = row.unwrap_or_else(|| panic!("state.sql holds no operation of kind {kind:?}"));
-        let row = OperationRow { version, ..row.clone() };
-        let names = testing::step_names(&row, context).expect("loaded");
-        let names = names.into_iter().map(str::to_owned).collect();
-        steps.entry(row.kind).or_default().insert(version, names);
+        let mut found = rows.iter().filter(|row| testing::parses_as(kind, &row.kind, version));
+        let first = found.next();
+        let first =
+            first.unwrap_or_else(|| panic!("state.sql holds no operation of kind {kind:?}"));
+        for row in std::iter::once(first).chain(found) {
+            let row = OperationRow { version, ..row.clone() };
+            let names = testing::step_names(&row, context).expect("loaded");
+            let names = names.into_iter().map(str::to_owned).collect();
+            // What does several things has a list for each.
+            let kind = match row.params["action"].as_str() {
+                Some(action) if row.kind == "maintain_vm" => format!("{} {action}", row.kind),
+                _ => row.kind,
+            };
+            steps.entry(kind).or_default().insert(version, names);
+        }
     }
     steps
 }

@@ -1,10 +1,16 @@
 //! The keys of `#cloud-config` that a sandbox VM understands, in all the forms that cloud-init takes.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 #[derive(Debug, Default)]
 pub(super) struct CloudConfig {
+    /// The machine's own keys, such as `ed25519_private`.
+    pub(super) ssh_keys: BTreeMap<String, String>,
+    /// Whether host keys that are there go, which is what cloud-init does if nobody says otherwise.
+    pub(super) delete_keys: bool,
     pub(super) hostname: Option<String>,
     pub(super) ssh_authorized_keys: Vec<String>,
     pub(super) groups: Vec<String>,
@@ -55,7 +61,7 @@ impl CloudConfig {
     /// Reads user-data; the error is a line for the console.
     pub(super) fn parse(user_data: &str) -> Result<Self, String> {
         if user_data.trim().is_empty() {
-            return Ok(Self::default());
+            return Ok(Self { delete_keys: true, ..Self::default() });
         }
         if user_data.starts_with("#!") {
             return Err("the user-data is a script; the sandbox runs none".to_owned());
@@ -72,6 +78,8 @@ impl CloudConfig {
                 .map_err(|error| failed(format!("write_files: {error}")))?,
         };
         Ok(Self {
+            ssh_keys: serde_json::from_value(raw["ssh_keys"].clone()).unwrap_or_default(),
+            delete_keys: raw["ssh_deletekeys"].as_bool().unwrap_or(true),
             hostname: text(&raw["hostname"]).or_else(|| text(&raw["fqdn"])),
             ssh_authorized_keys: words(&raw["ssh_authorized_keys"]),
             groups: words(&raw["groups"]),
