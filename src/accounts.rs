@@ -275,6 +275,11 @@ impl Accounts {
         Ok(GitHub::new(url, token, self.shared.pace.clone())?)
     }
 
+    /// Where a provider's API is.
+    pub fn url(&self, name: &str) -> Option<Url> {
+        self.provider(name).ok().map(|provider| provider.url.clone())
+    }
+
     /// Where the token of a provider would come from, if there is one.
     pub async fn source(&self, name: &str) -> Result<Option<TokenSource>, AccountError> {
         if self.provider(name).is_ok_and(|provider| provider.token.is_some()) {

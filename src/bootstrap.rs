@@ -21,20 +21,42 @@ pub struct Bootstrap<'a> {
     pub vm: VmId,
     /// The VM's own host name.
     pub hostname: &'a str,
-    /// Where the agent dials.
-    pub gateway_url: &'a Url,
+    /// How VMKit and the VM's agent will meet.
+    pub link: Link<'a>,
     /// The ed25519 key that the gateway has to prove, in base64.
     pub gateway_key_base64: &'a str,
     /// The single-use token.
     pub enrolment_token: &'a Secret,
-    /// Where the agent's binary for the VM's architecture is.
-    pub agent_url: &'a Url,
     /// The SHA-256 of that binary, in hex.
     pub agent_sha256: &'a str,
     /// The public half of the environment's deploy key, in OpenSSH form.
     pub deploy_public_key: &'a str,
     /// The owner's public key, in OpenSSH form: they can log in whatever becomes of VMKit.
     pub owner_public_key: &'a str,
+}
+
+/// How VMKit and a VM's agent meet.
+#[derive(Debug, Clone)]
+pub enum Link<'a> {
+    /// The agent dials out.
+    DialOut {
+        /// To where.
+        gateway_url: &'a Url,
+        /// Where the agent's binary for the VM's architecture is.
+        agent_url: &'a Url,
+    },
+    /// VMKit comes over SSH, and brings the agent's binary.
+    Served {
+        /// The public half of the key that it comes with, in OpenSSH form.
+        link_public_key: &'a str,
+        /// The VM's host key, an ed25519 one in OpenSSH's form: known before the VM is there, and
+        /// replaced by the agent as soon as it has enrolled.
+        host_private_key: &'a Secret,
+        /// Its public half.
+        host_public_key: &'a str,
+        /// The length of the agent's binary.
+        agent_bytes: u64,
+    },
 }
 
 /// A value that cannot be written into user-data.
@@ -79,16 +101,30 @@ pub fn user_data(facts: &Bootstrap<'_>) -> Result<String, BootstrapError> {
         let wanted = "64 lower-case hexadecimal digits";
         return Err(BootstrapError { what: "agent's SHA-256", wanted });
     }
-    let gateway = url("gateway's URL", facts.gateway_url)?;
-    let agent = url("agent's URL", facts.agent_url)?;
-    let text = TEMPLATE
+    let text = match &facts.link {
+        Link::DialOut { gateway_url, agent_url } => {
+            let gateway = url("gateway's URL", gateway_url)?;
+            let agent = url("agent's URL", agent_url)?;
+            kept("dial-out")
+                .replace("@GATEWAY@", gateway.trim_end_matches('/'))
+                .replace("@AGENT_URL@", agent)
+                .replace("@AGENT_PROTOCOL@", agent_url.scheme())
+        }
+        Link::Served { link_public_key, host_private_key, host_public_key, agent_bytes } => {
+            let link_key = public_key("link key", link_public_key)?;
+            let host_key = public_key("host key", host_public_key)?;
+            kept("served")
+                .replace("@LINK_KEY@", &link_key)
+                .replace("@HOST_KEY@", &host_key)
+                .replace("@HOST_PRIVATE_KEY@", &private_lines(host_private_key)?)
+                .replace("@AGENT_BYTES@", &agent_bytes.to_string())
+        }
+    };
+    let text = text
         .replace("@VM@", &facts.vm.to_string())
         .replace("@HOSTNAME@", facts.hostname)
-        .replace("@GATEWAY@", gateway.trim_end_matches('/'))
         .replace("@GATEWAY_KEY@", facts.gateway_key_base64)
         .replace("@TOKEN@", facts.enrolment_token.expose())
-        .replace("@AGENT_URL@", agent)
-        .replace("@AGENT_PROTOCOL@", facts.agent_url.scheme())
         .replace("@AGENT_SHA256@", facts.agent_sha256)
         .replace("@DEPLOY_KEY@", &deploy_key)
         .replace("@OWNER_KEY@", &owner_key);
@@ -98,13 +134,49 @@ pub fn user_data(facts: &Bootstrap<'_>) -> Result<String, BootstrapError> {
     Ok(text)
 }
 
+/// The template with the parts of one kind of link: those of another stand between `#<KIND>` and
+/// `#</KIND>`, and are left out.
+fn kept(kind: &str) -> String {
+    let mut text = String::with_capacity(TEMPLATE.len());
+    let mut inside: Option<&str> = None;
+    for line in TEMPLATE.lines() {
+        let mark = line.trim().strip_prefix("#<").and_then(|mark| mark.strip_suffix('>'));
+        match mark {
+            Some(mark) => inside = (!mark.starts_with('/')).then_some(mark),
+            None if inside.is_none_or(|inside| inside == kind) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            None => {}
+        }
+    }
+    text
+}
+
+/// A private key's lines as they stand in the block of the template.
+fn private_lines(key: &Secret) -> Result<String, BootstrapError> {
+    let wanted = "an ed25519 private key in OpenSSH's form, without a passphrase";
+    let bad = || BootstrapError { what: "host key", wanted };
+    let key = ssh_key::PrivateKey::from_openssh(key.expose()).map_err(|_| bad())?;
+    if key.is_encrypted() || key.algorithm() != ssh_key::Algorithm::Ed25519 {
+        return Err(bad());
+    }
+    let text = key.to_openssh(ssh_key::LineEnding::LF).map_err(|_| bad())?;
+    Ok(text.trim_end().replace('\n', "\n    "))
+}
+
 /// The key in its canonical form, with a comment of our own: what stands in the comment of a key
 /// that somebody pasted must not reach the file.
 fn public_key(what: &'static str, text: &str) -> Result<String, BootstrapError> {
     let wanted = "one public key in OpenSSH form, such as `ssh-ed25519 AAAA... name`";
     let bad = |_| BootstrapError { what, wanted };
     let mut key = ssh_key::PublicKey::from_openssh(text.trim()).map_err(bad)?;
-    key.set_comment(if what == "deploy key" { "vmkit-deploy" } else { "owner" });
+    key.set_comment(match what {
+        "deploy key" => "vmkit-deploy",
+        "link key" => "vmkit-link",
+        "host key" => "vmkit-first-boot",
+        _ => "owner",
+    });
     key.to_openssh().map_err(bad)
 }
 

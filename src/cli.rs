@@ -40,6 +40,7 @@ what `vmkit connect` stored. The variables:
   VMKIT_PUBLIC_URL            where agents and clients reach this installation
   VMKIT_AGENT_LISTEN          where the local worker listens for agents
   VMKIT_AGENT_DIR             folder with vmkit-agent-amd64 and vmkit-agent-arm64
+  VMKIT_SSH_PORT              port of the VMs' SSH servers, in a sandbox that may not use 22
   VMKIT_OWNER_KEY             your SSH public key, or its file (else ~/.ssh/id_ed25519.pub)
   VMKIT_STEADY_SECONDS        how long a version must run to count as live (20)
   VMKIT_WORKER_IDLE_SECONDS   how long an idle worker stays (600)

@@ -41,6 +41,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("VMKIT_AGENT_LISTEN", "address that the local worker listens on for agents"),
     ("VMKIT_PUBLIC_URL", "where agents and clients reach this installation"),
     ("VMKIT_AGENT_DIR", "folder with the agent's binaries that VMs download"),
+    ("VMKIT_SSH_PORT", "port of the VMs' SSH servers, in a sandbox that may not use 22"),
     ("VMKIT_OWNER_KEY", "your SSH public key, or a file with it"),
     ("VMKIT_STEADY_SECONDS", "how long a new version must run before it counts as live"),
     ("VMKIT_WORKER_IDLE_SECONDS", "how long the worker stays with nothing to do"),
@@ -196,6 +197,8 @@ pub struct Settings {
     pub public_url: Option<Url>,
     /// The folder with the agent's binaries.
     pub agent_dir: Option<PathBuf>,
+    /// The port of the VMs' SSH servers: 22, but in a sandbox.
+    pub ssh_port: u16,
     /// The owner's SSH public key: one line of `authorized_keys`.
     pub owner_key: Option<String>,
     /// How long a new version must run before it counts as live.
@@ -267,6 +270,10 @@ impl Settings {
             agent_dir: environment
                 .path("VMKIT_AGENT_DIR")
                 .or_else(|| file.agent_dir.clone().map(PathBuf::from)),
+            ssh_port: match environment.text("VMKIT_SSH_PORT") {
+                Some(given) => parse_port("VMKIT_SSH_PORT", given)?,
+                None => 22,
+            },
             owner_key: owner::find(
                 text("VMKIT_OWNER_KEY", &file.owner_key).as_deref(),
                 environment,
@@ -286,6 +293,11 @@ fn parse_seconds(name: &str, given: &str) -> Result<Duration, SettingsError> {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(bad(name, given, WANTED)),
     }
+}
+
+fn parse_port(name: &str, given: &str) -> Result<u16, SettingsError> {
+    let port = given.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| bad(name, given, "a port from 1 to 65535, such as `22`"))
 }
 
 /// `host:port`, where the host is an IP address.

@@ -8,9 +8,11 @@ mod error;
 mod hub;
 mod link;
 mod logs;
+mod reach;
 mod roster;
 mod routes;
 mod socket;
+mod ssh;
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -32,7 +34,9 @@ pub use cache::Bounds;
 pub use error::FleetError;
 use hub::Hub;
 pub use logs::{LogLine, LogPage, LogQuery, LogStream};
+pub use reach::{Directory, Trouble};
 pub use roster::{EnrolRefusal, Roster};
+pub use ssh::Dial;
 
 /// All agents that this installation has, wherever their links end.
 #[derive(Clone)]
@@ -81,6 +85,9 @@ pub struct Presence {
     pub agent_version: Option<String>,
     /// How far the VM's clock is behind ours, in milliseconds, as measured at the hello.
     pub clock_offset_ms: i64,
+    /// Why it is not linked, where we open its links and know.
+    #[serde(default)]
+    pub trouble: Option<Trouble>,
 }
 
 impl Fleet {
@@ -127,6 +134,23 @@ impl Fleet {
             Kind::Remote(_) => {
                 Err(FleetError::Link { reason: "the links end in another process".to_owned() })
             }
+        }
+    }
+
+    /// Opens links to the VMs of `directory` and keeps them until `stop` is cancelled. Does nothing
+    /// where the fleet is remote.
+    pub async fn reach(&self, directory: Arc<dyn Directory>, stop: CancellationToken) {
+        match &self.0 {
+            Kind::Local(hub) => reach::keep(Arc::clone(hub), directory, stop).await,
+            Kind::Remote(_) => {}
+        }
+    }
+
+    /// Ends a VM's link, so that another one takes its place.
+    pub fn relink(&self, vm: VmId) {
+        match &self.0 {
+            Kind::Local(hub) => hub.relink(vm),
+            Kind::Remote(_) => {}
         }
     }
 

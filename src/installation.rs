@@ -143,8 +143,8 @@ pub async fn open(
     let identity = identity(&store, &vault, &clock).await?;
     let listens = part == Part::Gateway || settings.agent_listen.is_some();
     let gateway = settings.public_url.clone().filter(|_| listens);
-    let gateway =
-        gateway.map(|url| AgentGateway { url, public_key: identity.verifying_key().to_bytes() });
+    let gateway = gateway.map(|url| AgentGateway { url });
+    let public_key = identity.verifying_key().to_bytes();
     let fleet = match part {
         Part::Face => Fleet::remote(settings.home.socket()),
         Part::Worker | Part::Gateway => {
@@ -166,6 +166,8 @@ pub async fn open(
         settings: crate::operations::Settings {
             installation: row.id,
             gateway,
+            identity: public_key,
+            ssh_port: settings.ssh_port,
             owner_key: settings.owner_key.clone(),
             steady: settings.steady,
             agent_wait: AGENT_WAIT,

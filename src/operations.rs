@@ -18,6 +18,7 @@ mod driver;
 pub mod env;
 pub mod environments;
 mod error;
+pub mod links;
 pub mod maintain_vm;
 pub mod plans;
 pub mod provision_vm;
@@ -122,9 +123,13 @@ impl Pace {
 pub struct Settings {
     /// The label that every resource carries.
     pub installation: InstallationId,
-    /// Where agents of new VMs dial to, and the public half of the identity that they pin; none
-    /// where no address is public.
+    /// Where agents of new VMs dial to; none where no address is public, and VMKit comes to them
+    /// over SSH.
     pub gateway: Option<AgentGateway>,
+    /// The public half of the identity that agents pin, whichever way they meet us.
+    pub identity: [u8; 32],
+    /// The port of the VMs' SSH servers: 22, but in a sandbox.
+    pub ssh_port: u16,
     /// The owner's own public SSH key.
     pub owner_key: Option<String>,
     /// How long every role has to run without a restart before a deploy counts as live.
@@ -138,8 +143,6 @@ pub struct Settings {
 pub struct AgentGateway {
     /// The public address, such as `https://vmkit.example.com`.
     pub url: Url,
-    /// The ed25519 public key that agents pin.
-    pub public_key: [u8; 32],
 }
 
 /// A step: its stored name, and what it says while it runs.

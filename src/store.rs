@@ -17,6 +17,7 @@ mod operation;
 mod plan;
 mod price_list;
 mod vm;
+mod vm_link;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,16 +38,18 @@ pub use operation::{
 };
 pub use plan::PlanRow;
 pub use vm::{Enrolment, VmRow};
+pub use vm_link::VmLink;
 
 /// How long a statement waits for another process's write, in milliseconds.
 pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 
 /// Every migration in order; a file's `user_version` is how many of them it has had.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("store/migrations/0001_initial.sql"),
     include_str!("store/migrations/0002_environment_provider.sql"),
     include_str!("store/migrations/0003_price_list.sql"),
     include_str!("store/migrations/0004_domains.sql"),
+    include_str!("store/migrations/0005_vm_link.sql"),
 ];
 
 /// Why the state file could not be read or written.

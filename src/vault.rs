@@ -39,6 +39,10 @@ pub enum Purpose {
     GatewayIdentity,
     /// The single-use token of a VM's first boot, kept so that a retried order is the same order.
     EnrolmentToken,
+    /// The private half of the key with which VMKit comes to a VM.
+    LinkKey,
+    /// The private half of the host key of a VM's first boot, until the agent has replaced it.
+    HostKey,
 }
 
 impl Purpose {
@@ -51,6 +55,8 @@ impl Purpose {
             Self::DeployKey => "deploy_key",
             Self::GatewayIdentity => "gateway_identity",
             Self::EnrolmentToken => "enrolment_token",
+            Self::LinkKey => "link_key",
+            Self::HostKey => "host_key",
         }
     }
 }

@@ -109,6 +109,8 @@ fn calls() -> Vec<Call> {
         Call::ReleaseKamalLocks(upkeep()),
         Call::Quiesce(upkeep()),
         Call::Resume(upkeep()),
+        Call::PrepareHostKey,
+        Call::InstallHostKey { public_key: "ssh-ed25519 host-key-for-tests".to_owned() },
     ];
     for call in &all {
         // Matched without `_`, so that a new call is added above.
@@ -117,6 +119,7 @@ fn calls() -> Vec<Call> {
             Call::Logs(_) | Call::FollowLogs(_) | Call::Metrics | Call::Unknown => {}
             Call::TakeKamalLocks(_) | Call::ReleaseKamalLocks(_) => {}
             Call::Quiesce(_) | Call::Resume(_) => {}
+            Call::PrepareHostKey | Call::InstallHostKey { .. } => {}
         }
     }
     all
@@ -200,12 +203,15 @@ fn replies() -> Vec<Reply> {
             containers: vec!["shop-production-web-abc".to_owned()],
             missing: vec!["shop-production-db".to_owned()],
         },
+        Reply::HostKeyPrepared { public_key: "ssh-ed25519 host-key-for-tests".to_owned() },
+        Reply::HostKeyInstalled { changed: true },
     ];
     for reply in &all {
         match reply {
             Reply::HostFacts(_) | Reply::Containers { .. } | Reply::EnvFileWritten { .. } => {}
             Reply::Logs(_) | Reply::Metrics(_) | Reply::Unknown => {}
             Reply::KamalLocks { .. } | Reply::Quiesced { .. } | Reply::Resumed { .. } => {}
+            Reply::HostKeyPrepared { .. } | Reply::HostKeyInstalled { .. } => {}
         }
     }
     all
@@ -246,9 +252,13 @@ fn to_gateway() -> Vec<ToGateway> {
         arch: "amd64".to_owned(),
         boot_id: "boot 1".to_owned(),
         time_ms: TIME_MS,
+        enrolling: false,
     };
     let mut all = vec![
-        ToGateway::Hello(hello),
+        ToGateway::Hello(hello.clone()),
+        ToGateway::Hello(Hello { enrolling: true, ..hello }),
+        ToGateway::Enrol(enrolment()),
+        ToGateway::NoAgent { sha256: "ab".repeat(32), bytes: 7, step: "docker".to_owned() },
         ToGateway::Proof { signature: Bytes([4; 64]) },
         ToGateway::Heartbeat { time_ms: TIME_MS },
         ToGateway::Item { id: 5, seq: 0, item: Item::Logs(batch()) },
@@ -260,22 +270,26 @@ fn to_gateway() -> Vec<ToGateway> {
         match message {
             ToGateway::Hello(_) | ToGateway::Proof { .. } | ToGateway::Heartbeat { .. } => {}
             ToGateway::Reply { .. } | ToGateway::Item { .. } | ToGateway::Unknown => {}
+            ToGateway::Enrol(_) | ToGateway::NoAgent { .. } => {}
         }
     }
     all
 }
 
-/// Every message as a line `{"to": WHOM, "message": ...}`.
-fn today() -> String {
-    let enrol = EnrolRequest {
+fn enrolment() -> EnrolRequest {
+    EnrolRequest {
         token: Hidden("token-for-tests".to_owned()),
         vm: VM.to_owned(),
         public_key: Bytes([5; 32]),
         agent_version: "0.1.0".to_owned(),
         arch: "amd64".to_owned(),
-    };
+    }
+}
+
+/// Every message as a line `{"to": WHOM, "message": ...}`.
+fn today() -> String {
     let line = |to: &str, message: Value| json!({ "to": to, "message": message }).to_string();
-    let mut lines = vec![line("enrolment", json!(enrol))];
+    let mut lines = vec![line("enrolment", json!(enrolment()))];
     lines.extend(to_gateway().iter().map(|message| line("gateway", json!(message))));
     lines.extend(to_agent().iter().map(|message| line("agent", json!(message))));
     lines.join("\n") + "\n"

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use vmkit::bootstrap::{Bootstrap, user_data};
+use vmkit::bootstrap::{Bootstrap, Link, user_data};
 use vmkit::domain::secret::Secret;
 use vmkit::domain::size::Arch;
 use vmkit::pipeline::scan::{Build, Language, Process};
@@ -117,19 +117,36 @@ fn the_user_data_is_the_golden() {
         ssh_key::PublicKey::from(pair.public).to_openssh().expect("a key")
     };
     let url = |text: &str| text.parse().expect("a URL");
-    let made = user_data(&Bootstrap {
-        vm: "vm_01jc4k0000000000000000000a".parse().expect("an id"),
-        hostname: "shop-staging",
-        gateway_url: &url("https://vmkit.example.com"),
-        gateway_key_base64: "Z2F0ZXdheS1rZXktZm9yLXRlc3Rz",
-        enrolment_token: &Secret::new("token-for-tests"),
-        agent_url: &url("https://vmkit.example.com/agent/v1/binary/amd64"),
-        agent_sha256: &"ab".repeat(32),
-        deploy_public_key: &key(1),
-        owner_public_key: &key(2),
-    });
+    let (gateway_url, agent_url) =
+        (url("https://vmkit.example.com"), url("https://vmkit.example.com/agent/v1/binary/amd64"));
+    let made = |link: Link<'_>| {
+        user_data(&Bootstrap {
+            vm: "vm_01jc4k0000000000000000000a".parse().expect("an id"),
+            hostname: "shop-staging",
+            link,
+            gateway_key_base64: "Z2F0ZXdheS1rZXktZm9yLXRlc3Rz",
+            enrolment_token: &Secret::new("token-for-tests"),
+            agent_sha256: &"ab".repeat(32),
+            deploy_public_key: &key(1),
+            owner_public_key: &key(2),
+        })
+    };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/user-data");
-    let files = BTreeMap::from([(PathBuf::from("user-data.yml"), made.expect("user-data"))]);
+    let dial_out = made(Link::DialOut { gateway_url: &gateway_url, agent_url: &agent_url });
+    let mut files =
+        BTreeMap::from([(PathBuf::from("user-data.yml"), dial_out.expect("user-data"))]);
+    // A private key does not belong in a repository, not even one of no use.
+    let host = ssh_key::PrivateKey::from(ssh_key::private::Ed25519Keypair::from_seed(&[3; 32]));
+    let private = host.to_openssh(ssh_key::LineEnding::LF).expect("a key");
+    let served = made(Link::Served {
+        link_public_key: &key(4),
+        host_private_key: &Secret::new(private.as_str()),
+        host_public_key: &key(3),
+        agent_bytes: 7_654_321,
+    });
+    let lines = private.trim_end().replace('\n', "\n    ");
+    let served = served.expect("user-data").replace(&lines, "(the first boot's private host key)");
+    files.insert(PathBuf::from("user-data-served.yml"), served);
     compare(&root, &files);
 }
 

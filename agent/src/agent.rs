@@ -1,11 +1,11 @@
 //! The running agent: what its links share, and the tasks that it consists of.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use tokio_util::sync::CancellationToken;
-use vmkit_agent_protocol::bytes::PublicKey;
+use vmkit_agent_protocol::bytes::{Hidden, PublicKey};
 
 use crate::calls::metrics::CpuSample;
 use crate::calls::quiesce;
@@ -43,6 +43,8 @@ pub(crate) struct Agent {
     engine: Engine,
     cpu: Mutex<Option<CpuSample>>,
     upkeep: tokio::sync::Mutex<()>,
+    /// There until the agent has enrolled, over whichever link.
+    enrolment: Mutex<Option<Hidden>>,
 }
 
 impl Agent {
@@ -68,6 +70,25 @@ impl Agent {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The enrolment token, while it has not been used.
+    pub(crate) fn enrolment(&self) -> Option<Hidden> {
+        self.enrolment.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The token has been used: it goes from memory and from the configuration.
+    pub(crate) async fn enrolled(&self) {
+        if self.enrolment.lock().unwrap_or_else(PoisonError::into_inner).take().is_none() {
+            return;
+        }
+        tracing::info!(vm = self.vm, "enrolled as {}", self.vm);
+        let host = self.host.clone();
+        let forgotten = tokio::task::spawn_blocking(move || Config::forget_token(&host)).await;
+        if let Ok(Err(error)) = forgotten {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the used enrolment token stays in the configuration");
+        }
     }
 
     pub(crate) fn cpu(&self) -> &Mutex<Option<CpuSample>> {
@@ -102,6 +123,7 @@ pub async fn run(
         heartbeat,
         cpu: Mutex::new(None),
         upkeep: tokio::sync::Mutex::new(()),
+        enrolment: Mutex::new(config.enrolment_token),
     });
     let stop = stop.child_token();
     let socket_only = config.gateway.is_none();
@@ -109,7 +131,7 @@ pub async fn run(
         let Some(gateway) = config.gateway else {
             return stop.cancelled().await;
         };
-        if let Some(token) = config.enrolment_token {
+        if let Some(token) = agent.enrolment() {
             enrol::enrol(&agent, &gateway, token, &stop).await;
         }
         link::keep(Arc::clone(&agent), &gateway, &stop).await;

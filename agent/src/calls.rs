@@ -3,6 +3,7 @@
 pub(crate) mod containers;
 mod env_files;
 pub(crate) mod facts;
+mod host_key;
 mod kamal_locks;
 pub(crate) mod metrics;
 pub(crate) mod quiesce;
@@ -97,6 +98,14 @@ pub(crate) async fn perform(
         }
         Call::Quiesce(work) => quiesce::quiesce(agent, &work.operation).await,
         Call::Resume(_) => quiesce::resume(agent).await,
+        Call::PrepareHostKey => {
+            let host = agent.host().clone();
+            blocking(move || host_key::prepare(&host)).await?
+        }
+        Call::InstallHostKey { public_key } => {
+            let host = agent.host().clone();
+            blocking(move || host_key::install(&host, &public_key)).await?
+        }
         Call::Unknown => Err(Fault::unsupported()),
     }
 }

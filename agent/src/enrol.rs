@@ -9,7 +9,7 @@ use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
 
 use crate::agent::Agent;
 use crate::backoff;
-use crate::config::{Config, Gateway};
+use crate::config::Gateway;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,13 +34,7 @@ pub(crate) async fn enrol(
     token: Hidden,
     stop: &CancellationToken,
 ) {
-    let request = EnrolRequest {
-        token,
-        vm: agent.vm().to_owned(),
-        public_key: Bytes(agent.key().verifying_key().to_bytes()),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        arch: crate::calls::facts::arch(),
-    };
+    let request = request(agent, token);
     let mut attempt = 0;
     loop {
         let wait = match ask(gateway, &request).await {
@@ -61,12 +55,17 @@ pub(crate) async fn enrol(
             () = stop.cancelled() => return,
         }
     }
-    tracing::info!(vm = agent.vm(), "enrolled as {}", agent.vm());
-    let host = agent.host().clone();
-    let forgotten = tokio::task::spawn_blocking(move || Config::forget_token(&host)).await;
-    if let Ok(Err(error)) = forgotten {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, "the used enrolment token stays in the configuration");
+    agent.enrolled().await;
+}
+
+/// What an agent says of itself when it enrols.
+pub(crate) fn request(agent: &Agent, token: Hidden) -> EnrolRequest {
+    EnrolRequest {
+        token,
+        vm: agent.vm().to_owned(),
+        public_key: Bytes(agent.key().verifying_key().to_bytes()),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        arch: crate::calls::facts::arch(),
     }
 }
 

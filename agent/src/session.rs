@@ -22,6 +22,7 @@ use vmkit_agent_protocol::{OLDEST, PROTOCOL};
 
 use crate::agent::Agent;
 use crate::calls::{self, Fault};
+use crate::enrol;
 use crate::time::now_ms;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -88,6 +89,7 @@ pub(crate) async fn run(
 
 async fn shake_hands(agent: &Agent, wire: &mut Wire) -> Result<(), LinkError> {
     let nonce: Nonce = Bytes(rand::random());
+    let enrolment = agent.enrolment();
     let hello = Hello {
         protocol: PROTOCOL,
         oldest: OLDEST,
@@ -97,6 +99,7 @@ async fn shake_hands(agent: &Agent, wire: &mut Wire) -> Result<(), LinkError> {
         arch: calls::facts::arch(),
         boot_id: calls::facts::boot_id(agent.host()),
         time_ms: now_ms(),
+        enrolling: enrolment.is_some(),
     };
     wire.send(&ToGateway::Hello(hello)).await.map_err(LinkError::Wire)?;
     let welcome = match wire.receive().await.map_err(LinkError::Wire)? {
@@ -110,11 +113,19 @@ async fn shake_hands(agent: &Agent, wire: &mut Wire) -> Result<(), LinkError> {
     if !is_ours(agent, &nonce, &welcome) {
         return Err(LinkError::NotOurGateway);
     }
+    // The gateway has proven itself, so the token goes to nobody else.
+    if let Some(token) = enrolment {
+        let request = ToGateway::Enrol(enrol::request(agent, token));
+        wire.send(&request).await.map_err(LinkError::Wire)?;
+    }
     let statement = agent_statement(&nonce, &welcome.nonce, agent.vm());
     let signature = Bytes(agent.key().sign(&statement).to_bytes());
     wire.send(&ToGateway::Proof { signature }).await.map_err(LinkError::Wire)?;
     match wire.receive().await.map_err(LinkError::Wire)? {
-        ToAgent::Ready { .. } => Ok(()),
+        ToAgent::Ready { .. } => {
+            agent.enrolled().await;
+            Ok(())
+        }
         ToAgent::Refused(Refusal { code, message }) => Err(LinkError::Refused { code, message }),
         _ => Err(LinkError::Handshake),
     }

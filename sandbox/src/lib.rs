@@ -151,6 +151,7 @@ impl Sandbox {
             ("VMKIT_CLOUDFLARE_URL", format!("{}/client/v4", self.cloudflare_front.origin)),
             ("VMKIT_CLOUDFLARE_TOKEN", self.cloudflare_token.clone()),
             ("VMKIT_RESOLVER", self.names.address().to_string()),
+            ("VMKIT_SSH_PORT", self.machines.ssh_port().to_string()),
         ]
     }
 

@@ -10,6 +10,8 @@ mod events;
 mod machine;
 mod proxy;
 mod spawner;
+mod sshd;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -24,6 +26,7 @@ pub use disk::Disk;
 pub use docker::Docker;
 pub use machine::{Machine, MachineOrder};
 pub use proxy::Proxy;
+pub use sshd::{SshKnobs, SshVisit};
 
 use crate::SandboxError;
 use spawner::Spawner;
@@ -32,6 +35,8 @@ use spawner::Spawner;
 const BLOCK_TRIES: u32 = 200;
 /// The port whose listener reserves a block for one sandbox.
 const RESERVATION_PORT: u16 = 47_077;
+/// Where the VMs' SSH servers are if they cannot be at port 22.
+const OTHER_SSH_PORT: u16 = 4_722;
 
 /// All VMs of one sandbox. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -52,6 +57,7 @@ struct Inner {
     next: AtomicU32,
     folders: AtomicU32,
     agents_start: AtomicBool,
+    ssh_port: u16,
     /// No machine is made any more.
     stopped: AtomicBool,
     machines: Mutex<BTreeMap<IpAddr, Machine>>,
@@ -78,6 +84,14 @@ impl Block {
         }
         Err(SandboxError::NoAddress)
     }
+
+    /// 22 where it can be had, which needs a right and that nobody has it on all addresses.
+    fn ssh_port(&self) -> u16 {
+        match TcpListener::bind((Ipv4Addr::new(127, 77, self.third, 255), 22)) {
+            Ok(_) => 22,
+            Err(_) => OTHER_SSH_PORT,
+        }
+    }
 }
 
 impl Machines {
@@ -93,10 +107,12 @@ impl Machines {
             .and_then(|()| std::os::unix::fs::symlink(exe, bin.join("vmkit")))
             .map_err(|source| SandboxError::io("fill the folder", &bin, source))?;
         let spawner = Spawner::start(exe, dir.path())?;
+        let block = Block::reserve()?;
         Ok(Self(Arc::new(Inner {
             exe: exe.to_owned(),
             spawner,
-            block: Block::reserve()?,
+            ssh_port: block.ssh_port(),
+            block,
             next: AtomicU32::new(0),
             folders: AtomicU32::new(0),
             agents_start: AtomicBool::new(true),
@@ -111,6 +127,11 @@ impl Machines {
     /// The folder that holds everything of this sandbox, such as `/tmp/vmk-a1b2c3`. It goes with it.
     pub fn dir(&self) -> &Path {
         self.0.dir.path()
+    }
+
+    /// The port of the VMs' SSH servers: 22 where this process may use it.
+    pub fn ssh_port(&self) -> u16 {
+        self.0.ssh_port
     }
 
     /// The vmkit binary that plays the agent and the sample app.
@@ -199,6 +220,7 @@ impl Machines {
             bin: self.dir().join("bin"),
             spawner: self.0.spawner.clone(),
             agents_start: self.0.agents_start.load(Ordering::SeqCst),
+            ssh_port: self.0.ssh_port,
         };
         if self.is_stopped() {
             return Err(SandboxError::Stopped);

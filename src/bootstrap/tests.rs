@@ -7,6 +7,29 @@ fn key(seed: u8) -> String {
     ssh_key::PublicKey::from(pair.public).to_openssh().expect("a key")
 }
 
+/// As VMKit makes it for a first boot.
+fn host_key() -> (Secret, String) {
+    let pair = ssh_key::private::Ed25519Keypair::from_seed(&[3; 32]);
+    let text = ssh_key::PrivateKey::from(pair).to_openssh(ssh_key::LineEnding::LF).expect("a key");
+    (Secret::new(text.as_str()), key(3))
+}
+
+/// The user-data for a VM that VMKit comes to, which is to have `agent` for its agent.
+fn served(facts: &Facts, agent: &[u8]) -> Result<String, BootstrapError> {
+    use sha2::Digest;
+    let (host_private_key, host_public_key) = host_key();
+    user_data(&Bootstrap {
+        link: Link::Served {
+            link_public_key: &key(4),
+            host_private_key: &host_private_key,
+            host_public_key: &host_public_key,
+            agent_bytes: agent.len() as u64,
+        },
+        agent_sha256: &hex::encode(sha2::Sha256::digest(agent)),
+        ..of(facts)
+    })
+}
+
 struct Facts {
     gateway: Url,
     agent: Url,
@@ -32,17 +55,20 @@ fn facts() -> Facts {
 }
 
 fn made(facts: &Facts) -> Result<String, BootstrapError> {
-    user_data(&Bootstrap {
+    user_data(&of(facts))
+}
+
+fn of(facts: &Facts) -> Bootstrap<'_> {
+    Bootstrap {
         vm: "vm_01jc4k0000000000000000000a".parse().expect("an id"),
         hostname: &facts.hostname,
-        gateway_url: &facts.gateway,
+        link: Link::DialOut { gateway_url: &facts.gateway, agent_url: &facts.agent },
         gateway_key_base64: &facts.gateway_key,
         enrolment_token: &facts.token,
-        agent_url: &facts.agent,
         agent_sha256: &facts.sha256,
         deploy_public_key: &facts.deploy,
         owner_public_key: &facts.owner,
-    })
+    }
 }
 
 #[test]
@@ -157,6 +183,113 @@ fn the_first_boot_installs_only_the_agent_that_was_named_and_says_where_it_stopp
     assert!(!calls.contains("vmkit-agent"), "{calls}");
     let (good, state, _) = booted("exit 22");
     assert_eq!((good, state.as_str()), (false, "failed: download (22)"));
+}
+
+#[test]
+fn a_vm_that_is_come_to_knows_its_host_key_and_has_one_command_for_us() {
+    let text = served(&facts(), b"an agent").expect("made");
+    assert!(text.len() < MAX_BYTES, "{}", text.len());
+    assert!(!regex::Regex::new("@[A-Z_0-9]+@|#</?[a-z-]+>").expect("a pattern").is_match(&text));
+    let yaml: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
+    let private = yaml["ssh_keys"]["ed25519_private"].as_str().expect("a key");
+    let private = ssh_key::PrivateKey::from_openssh(private).expect("the private host key");
+    let public = yaml["ssh_keys"]["ed25519_public"].as_str().expect("a key");
+    let public = ssh_key::PublicKey::from_openssh(public).expect("the public host key");
+    assert_eq!(private.public_key().key_data(), public.key_data());
+    let users = yaml["users"].as_array().expect("a list");
+    let vmkit = users.iter().find(|user| user["name"] == "vmkit").expect("the user");
+    let line = vmkit["ssh_authorized_keys"][0].as_str().expect("a line");
+    assert!(
+        line.starts_with("restrict,command=\"/usr/local/lib/vmkit/link\" ssh-ed25519 "),
+        "{line}"
+    );
+    assert_eq!(vmkit["groups"], serde_json::Value::Null, "no docker for it");
+    let config = script(&text, "/etc/vmkit/agent.toml");
+    assert!(!config.contains("gateway =") && config.contains("gateway_key ="), "{config}");
+    // The other kind holds none of it.
+    let other = made(&facts()).expect("made");
+    assert!(!other.contains("ssh_keys") && !other.contains("upload") && !other.contains("#<"));
+    let mut facts = facts();
+    facts.owner = "no key".to_owned();
+    assert!(served(&facts, b"an agent").is_err());
+}
+
+/// A file of the user-data.
+fn script(text: &str, path: &str) -> String {
+    let yaml: serde_json::Value = serde_saphyr::from_str(text).expect("YAML");
+    let files = yaml["write_files"].as_array().expect("a list");
+    let file = files.iter().find(|file| file["path"] == path).expect("the file");
+    file["content"].as_str().expect("text").to_owned()
+}
+
+/// Runs the receiver on a root of its own with this input, and then the installer. Gives back what
+/// the receiver said, whether the installer was content, and what is installed.
+fn uploaded(agent: &[u8], input: &[u8], change: &str) -> (String, bool, Option<Vec<u8>>) {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let text = served(&facts(), agent).expect("made");
+    for path in ["etc/vmkit", "run", "var/lib/vmkit", "var/lib/vmkit-upload"] {
+        std::fs::create_dir_all(root.join(path)).expect("made");
+    }
+    std::fs::write(root.join("run/vmkit-boot"), "docker \"$(id)\"\n").expect("written");
+    let sum = script(&text, "/etc/vmkit/agent.sha256");
+    std::fs::write(root.join("etc/vmkit/agent.sha256"), sum).expect("written");
+    let run = |path: &str, input: &[u8]| {
+        let mut child = Command::new("sh")
+            .args(["-c", &script(&text, path), "sh"])
+            .arg(root)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sh can be started");
+        // One that has had enough closes its end.
+        drop(child.stdin.take().expect("its input").write_all(input));
+        child.wait_with_output().expect("it ends")
+    };
+    let said = run("/usr/local/lib/vmkit/link", input);
+    let changed = Command::new("sh").args(["-c", change]).current_dir(root).status();
+    assert!(changed.expect("sh can be started").success());
+    let installed = run("/usr/local/lib/vmkit/install-agent", b"");
+    let left: Vec<_> = std::fs::read_dir(root.join("var/lib/vmkit-upload")).expect("it").collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(!root.join("var/lib/vmkit/agent.new").exists());
+    let found = std::fs::read(root.join("usr/local/bin/vmkit-agent")).ok();
+    (String::from_utf8_lossy(&said.stdout).into_owned(), installed.status.success(), found)
+}
+
+#[test]
+fn only_the_agent_that_was_named_is_installed_from_an_upload() {
+    let agent = b"an agent\nwith \0 bytes".as_slice();
+    let upload = |bytes: &[u8]| [format!("upload {}\n", agent.len()).as_bytes(), bytes].concat();
+    let (said, good, found) = uploaded(agent, &upload(agent), "true");
+    let offer: serde_json::Value = serde_json::from_str(&said).expect("one line of JSON");
+    assert_eq!((&offer["type"], &offer["bytes"]), (&"no_agent".into(), &agent.len().into()));
+    assert_eq!(offer["step"], "docker (id)", "only harmless characters pass");
+    assert!(good);
+    assert_eq!(found.as_deref(), Some(agent));
+    // What comes after the bytes is not taken.
+    let more = upload(&[agent, b"more"].concat());
+    assert_eq!(uploaded(agent, &more, "true").2.as_deref(), Some(agent));
+    let other = vec![b'x'; agent.len()];
+    for (input, change) in [
+        (upload(&other), "true"),
+        (upload(&agent[1..]), "true"),
+        (format!("upload {}0\n", agent.len()).into_bytes(), "true"),
+        (b"rm -rf /\n".to_vec(), "true"),
+        (Vec::new(), "true"),
+        (
+            upload(agent),
+            "rm var/lib/vmkit-upload/agent; ln -s ../vmkit/x var/lib/vmkit-upload/agent",
+        ),
+        (upload(agent), "echo more >> etc/vmkit/agent.sha256; echo x > var/lib/vmkit-upload/agent"),
+        (upload(agent), "rm var/lib/vmkit-upload/agent; mkfifo var/lib/vmkit-upload/agent"),
+    ] {
+        let (_, good, found) = uploaded(agent, &input, change);
+        assert!(!good && found.is_none(), "{} {change}", String::from_utf8_lossy(&input));
+    }
 }
 
 #[test]

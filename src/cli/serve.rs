@@ -14,7 +14,7 @@ use crate::access::{Audit, Keys};
 use crate::http::{self, Gateway, HttpError};
 use crate::installation::Part;
 use crate::mcp::{Server, ToolError};
-use crate::operations::{Driver, OpError};
+use crate::operations::{Driver, OpError, links};
 
 /// How long answers under way may take once the gateway is to end.
 const GRACE: Duration = Duration::from_secs(3);
@@ -64,6 +64,7 @@ impl Serve {
         let tasks = TaskTracker::new();
         worker::serve_faces(&start.settings, &context, &stop, &tasks)?;
         let driver = Driver::new(Arc::clone(&context), worker::holder());
+        tasks.spawn(links::keep(Arc::clone(&context), stop.clone()));
         let until = stop.clone();
         tasks.spawn(async move { driver.run(until).await });
         let audit = Audit::new(context.store.clone(), context.clock.clone());

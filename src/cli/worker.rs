@@ -15,7 +15,7 @@ use super::{CliError, Start, life};
 use crate::config::Settings;
 use crate::http;
 use crate::installation::Part;
-use crate::operations::{Context, Driver};
+use crate::operations::{Context, Driver, links};
 
 /// How often the worker looks whether anybody needs it.
 const LOOK: Duration = Duration::from_millis(250);
@@ -54,6 +54,7 @@ impl Worker {
         serve_faces(&start.settings, &context, &stop, &tasks)?;
         serve_agents(&start.settings, &context, &stop, &tasks).await?;
         let driver = Arc::new(Driver::new(Arc::clone(&context), holder()));
+        tasks.spawn(links::keep(Arc::clone(&context), stop.clone()));
         let driving = Arc::clone(&driver);
         let until = stop.clone();
         tasks.spawn(async move { driving.run(until).await });

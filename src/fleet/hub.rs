@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use vmkit_agent_protocol::calls::{Call, Reply};
 
 use super::cache::LogCache;
-use super::{FleetError, Limits, Presence, Roster};
+use super::{FleetError, Limits, Presence, Roster, Trouble};
 use crate::domain::clock::{Clock, Millis};
 use crate::domain::ids::VmId;
 
@@ -30,6 +30,7 @@ pub(super) struct Hub {
     pub(super) newcomers: Semaphore,
     cache: Mutex<LogCache>,
     vms: Mutex<HashMap<VmId, Known>>,
+    troubles: Mutex<HashMap<VmId, Trouble>>,
     /// Counts links that came and went.
     changes: watch::Sender<u64>,
     next_id: AtomicU64,
@@ -99,6 +100,7 @@ impl Hub {
             cache: Mutex::new(LogCache::new(limits.cache.clone())),
             limits,
             vms: Mutex::default(),
+            troubles: Mutex::default(),
             changes: watch::Sender::new(0),
             next_id: AtomicU64::new(1),
         }
@@ -133,6 +135,7 @@ impl Hub {
         if let Some(old) = self.vms().insert(vm, known).and_then(|known| known.link) {
             old.stop.cancel();
         }
+        self.trouble(vm, None);
         self.changes.send_modify(|changes| *changes += 1);
         (link, asked)
     }
@@ -155,6 +158,21 @@ impl Hub {
         self.cache().forget(vm);
     }
 
+    /// Notes why a VM has no link; `None` where it has one, or nobody tries any more.
+    pub(super) fn trouble(&self, vm: VmId, trouble: Option<Trouble>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(trouble) => troubles.insert(vm, trouble),
+            None => troubles.remove(&vm),
+        };
+    }
+
+    pub(super) fn relink(&self, vm: VmId) {
+        if let Some(link) = self.vms().get(&vm).and_then(|known| known.link.as_ref()) {
+            link.stop.cancel();
+        }
+    }
+
     pub(super) fn close(&self) {
         for known in self.vms().values() {
             if let Some(link) = &known.link {
@@ -164,8 +182,10 @@ impl Hub {
     }
 
     pub(super) fn presence(&self, vm: VmId) -> Presence {
+        let trouble =
+            self.troubles.lock().unwrap_or_else(PoisonError::into_inner).get(&vm).cloned();
         let vms = self.vms();
-        let Some(known) = vms.get(&vm) else { return Presence::default() };
+        let Some(known) = vms.get(&vm) else { return Presence { trouble, ..Presence::default() } };
         let last_seen = match &known.link {
             Some(link) => Some(Millis(link.last_seen.load(Ordering::Relaxed))),
             None => known.last_seen,
@@ -178,6 +198,7 @@ impl Hub {
             last_seen,
             agent_version: Some(known.agent_version.clone()).filter(|version| !version.is_empty()),
             clock_offset_ms: known.clock_offset_ms,
+            trouble,
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use vmkit_agent_protocol::bytes::{Bytes, Nonce};
 use vmkit_agent_protocol::calls::{Call, Reply};
-use vmkit_agent_protocol::enrol::Refusal;
+use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
 use vmkit_agent_protocol::handshake::{
     Hello, Mismatch, Welcome, agent_statement, agree, gateway_statement,
 };
@@ -20,9 +20,10 @@ use vmkit_agent_protocol::messages::{Item, Outcome, ToAgent, ToGateway};
 use vmkit_agent_protocol::wire::{Outgoing, Wire, WireError};
 use vmkit_agent_protocol::{OLDEST, PROTOCOL};
 
-use super::FleetError;
 use super::hub::{Answer, Ask, Hub, LinkHandle};
+use super::{EnrolRefusal, FleetError};
 use crate::domain::ids::VmId;
+use crate::domain::secret::Secret;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// An agent that takes nothing for so long is gone; it always reads.
@@ -47,6 +48,8 @@ pub(super) enum LinkError {
     UnknownVm { given: String },
     #[error("the agent does not hold the key that `{vm}` enrolled with")]
     WrongKey { vm: VmId },
+    #[error("the agent may not enrol")]
+    Enrolment(#[source] EnrolRefusal),
 }
 
 impl LinkError {
@@ -57,14 +60,27 @@ impl LinkError {
             Self::Versions(mismatch) => mismatch.code(),
             Self::UnknownVm { .. } => "unknown_vm",
             Self::WrongKey { .. } => "wrong_key",
+            Self::Enrolment(refusal) => {
+                let (code, message) = (refusal.code().to_owned(), refusal.to_string());
+                return Some(Refusal { code, message });
+            }
         };
         Some(Refusal { code: code.to_owned(), message: self.to_string() })
     }
 }
 
 /// Runs a link to its end. `Ok` where the agent closed it or another link took its place.
-pub(super) async fn run(hub: &Arc<Hub>, mut wire: Wire) -> Result<(), LinkError> {
-    let (vm, hello) = greet(hub, &mut wire).await?;
+pub(super) async fn run(hub: &Arc<Hub>, wire: Wire) -> Result<(), LinkError> {
+    run_for(hub, wire, None).await
+}
+
+/// The same where we know beforehand whose agent it must be.
+pub(super) async fn run_for(
+    hub: &Arc<Hub>,
+    mut wire: Wire,
+    expected: Option<VmId>,
+) -> Result<(), LinkError> {
+    let (vm, hello) = greet(hub, &mut wire, expected).await?;
     let offset_ms = hub.clock.now().0 - hello.time_ms;
     let (handle, asked) = hub.arrived(vm, hello.agent_version, offset_ms);
     tracing::info!(%vm, "agent linked: {vm}");
@@ -93,11 +109,15 @@ pub(super) async fn run(hub: &Arc<Hub>, mut wire: Wire) -> Result<(), LinkError>
 }
 
 /// The handshake, within its time and among a bounded number of others.
-async fn greet(hub: &Hub, wire: &mut Wire) -> Result<(VmId, Hello), LinkError> {
+async fn greet(
+    hub: &Hub,
+    wire: &mut Wire,
+    expected: Option<VmId>,
+) -> Result<(VmId, Hello), LinkError> {
     let greeting = async {
         // The semaphore is never closed.
         let _place = hub.newcomers.acquire().await.map_err(|_| LinkError::Handshake)?;
-        let greeted = shake_hands(hub, wire).await;
+        let greeted = shake_hands(hub, wire, expected).await;
         if let Err(Some(refusal)) = greeted.as_ref().map_err(LinkError::refusal) {
             tracing::warn!(code = refusal.code, "a link was refused: {}", refusal.message);
             drop(wire.send(&ToAgent::Refused(refusal)).await);
@@ -109,19 +129,32 @@ async fn greet(hub: &Hub, wire: &mut Wire) -> Result<(VmId, Hello), LinkError> {
         .map_err(|_| LinkError::Silent(HANDSHAKE_TIMEOUT))?
 }
 
-async fn shake_hands(hub: &Hub, wire: &mut Wire) -> Result<(VmId, Hello), LinkError> {
+async fn shake_hands(
+    hub: &Hub,
+    wire: &mut Wire,
+    expected: Option<VmId>,
+) -> Result<(VmId, Hello), LinkError> {
     let ToGateway::Hello(hello) = wire.receive().await.map_err(LinkError::Wire)? else {
         return Err(LinkError::Handshake);
     };
     agree(hello.protocol, hello.oldest).map_err(LinkError::Versions)?;
     let unknown = || LinkError::UnknownVm { given: hello.vm.chars().take(40).collect() };
     let vm: VmId = hello.vm.parse().map_err(|_| unknown())?;
-    let key = hub.roster.public_key(vm).await.ok_or_else(unknown)?;
+    if expected.is_some_and(|expected| expected != vm) {
+        return Err(unknown());
+    }
+    let known = hub.roster.public_key(vm).await;
+    if known.is_none() && !hello.enrolling {
+        return Err(unknown());
+    }
     let nonce: Nonce = Bytes(rand::random());
     let statement = gateway_statement(&hello.nonce, &nonce, &hello.vm);
     let signature = Bytes(hub.identity.sign(&statement).to_bytes());
     let welcome = Welcome { protocol: PROTOCOL, oldest: OLDEST, nonce, signature };
     wire.send(&ToAgent::Welcome(welcome)).await.map_err(LinkError::Wire)?;
+    let enrolment = if hello.enrolling { Some(enrolment(wire).await?) } else { None };
+    let claimed = enrolment.as_ref().map(|request| request.public_key.0).or(known);
+    let key = claimed.ok_or_else(unknown)?;
     let ToGateway::Proof { signature } = wire.receive().await.map_err(LinkError::Wire)? else {
         return Err(LinkError::Handshake);
     };
@@ -132,9 +165,23 @@ async fn shake_hands(hub: &Hub, wire: &mut Wire) -> Result<(VmId, Hello), LinkEr
     if !proven {
         return Err(LinkError::WrongKey { vm });
     }
+    // Only now: a token is not used up for a key that nobody holds.
+    if let Some(request) = enrolment {
+        let token = Secret::new(request.token.0);
+        hub.roster.redeem(vm, token, key).await.map_err(LinkError::Enrolment)?;
+        tracing::info!(%vm, "agent enrolled: {vm}");
+    }
     let time_ms = hub.clock.now().0;
     wire.send(&ToAgent::Ready { time_ms }).await.map_err(LinkError::Wire)?;
     Ok((vm, hello))
+}
+
+/// What an agent that has not enrolled says before its proof.
+async fn enrolment(wire: &mut Wire) -> Result<EnrolRequest, LinkError> {
+    match wire.receive().await.map_err(LinkError::Wire)? {
+        ToGateway::Enrol(request) => Ok(request),
+        _ => Err(LinkError::Handshake),
+    }
 }
 
 struct Link {
@@ -224,6 +271,8 @@ impl Link {
             }
             ToGateway::Item { .. }
             | ToGateway::Hello(_)
+            | ToGateway::Enrol(_)
+            | ToGateway::NoAgent { .. }
             | ToGateway::Proof { .. }
             | ToGateway::Unknown => {}
         }

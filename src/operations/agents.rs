@@ -83,6 +83,8 @@ pub struct AgentBinary {
     pub path: PathBuf,
     /// Its SHA-256, which the VM checks before it runs it.
     pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
 }
 
 /// The agents that this installation can hand out. Digests are made once per file.
@@ -116,7 +118,9 @@ impl AgentBinaries {
         let path = self.path(arch)?;
         let read = path.clone();
         let bytes = tokio::task::spawn_blocking(move || std::fs::read(read)).await.ok()?.ok()?;
-        let binary = AgentBinary { path, sha256: hex::encode(Sha256::digest(bytes)) };
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let binary =
+            AgentBinary { path, sha256: hex::encode(Sha256::digest(bytes)), bytes: length };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).push((arch, binary.clone()));
         Some(binary)
     }

@@ -38,7 +38,7 @@ pub enum OpError {
     UnknownSize { size: String, region: String, near: String },
     #[error("size `{size}` cannot be ordered in `{region}` now: {near}")]
     SoldOut { size: String, region: String, near: String },
-    #[error("the agent of a new VM could not reach this VMKit: no public address is set")]
+    #[error("the address for agents cannot be written into a VM's user-data")]
     NoAgentGateway,
     #[error("no connected cloud has a region `{region}`; the regions are {known}")]
     UnknownRegion { region: String, known: String },
@@ -66,8 +66,10 @@ pub enum OpError {
     Busy { what: String, operation: OperationId },
     #[error("idempotency key `{key}` was used with other arguments")]
     KeyReused { key: String },
-    #[error("the agent on VM {vm} did not link within {waited_s} s")]
-    AgentSilent { vm: String, waited_s: u64 },
+    #[error("the agent on VM {vm} did not link within {waited_s} s{}{told}", if told.is_empty() { "" } else { ": " })]
+    AgentSilent { vm: String, waited_s: u64, told: String },
+    #[error("VM {vm} cannot be used: {told}")]
+    FirstBoot { vm: String, told: String },
     #[error("the agent on VM {vm} is not linked, and did not link again within {waited_s} s")]
     AgentAway { vm: VmId, waited_s: u64 },
     #[error("the server of VM {vm} did not start within {waited_s} s")]
@@ -200,6 +202,7 @@ impl OpError {
             Self::Busy { .. } => "busy",
             Self::KeyReused { .. } => "idempotency_key_reused",
             Self::AgentSilent { .. } => "agent_silent",
+            Self::FirstBoot { .. } => "first_boot_failed",
             Self::AgentAway { .. } => "agent_not_linked",
             Self::ServerSilent { .. } => "server_silent",
             Self::UnknownRef { .. } => "unknown_ref",
@@ -279,14 +282,15 @@ impl OpError {
             Self::UnknownRegion { .. } => "call `list_sizes` without `region`, or with one of these".into(),
             Self::OtherCurrency { .. } => "name the currency that the cloud bills in, such as `EUR 20`".into(),
             Self::AccountBlocked { .. } => "clear that in the provider's console, then try again".into(),
-            Self::NoAgentGateway => "run a gateway (`vmkit serve`), or set VMKIT_AGENT_LISTEN and VMKIT_PUBLIC_URL to an address that the VM can reach".into(),
+            Self::NoAgentGateway => "set VMKIT_PUBLIC_URL to an address that the VM can reach, or unset it: VMKit then reaches VMs over SSH".into(),
             Self::NoAgentBinary { arch, .. } => format!("put `vmkit-agent-{arch}` into the folder that VMKIT_AGENT_DIR names"),
             Self::NoOwnerKey => "make one with `ssh-keygen -t ed25519`, or set VMKIT_OWNER_KEY to your public key".into(),
             Self::KeyPair { .. } => "try again, and report it if it stays".into(),
             Self::UnknownPlan { .. } | Self::PlanExpired { .. } | Self::StalePlan { .. } | Self::OtherPlan { .. } => "call the tool without `plan_id` for a fresh plan".into(),
             Self::PlanUsed { operation, .. } | Self::Busy { operation, .. } => format!("call `get_operation` with operation `{operation}`"),
             Self::KeyReused { .. } => "use a new idempotency key for a new request".into(),
-            Self::AgentSilent { .. } => "the order was undone; check that the VM can reach this VMKit's public address, then provision again".into(),
+            Self::AgentSilent { .. } => "the order was undone; run `vmkit doctor`: it tells whether VMs and this VMKit can reach each other; then provision again".into(),
+            Self::FirstBoot { .. } => "the order was undone; the step that is named says what failed, most often a package mirror that was away: provision again".into(),
             Self::AgentAway { .. } => "call `get_status`: the VM may be off or cut off".into(),
             Self::ServerSilent { .. } => "the order was undone; look at the provider's status page, then provision again".into(),
             Self::UnknownRef { .. } => "push it first, or name a branch that exists".into(),

@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use url::Url;
 use vmkit_agent_protocol::calls::{Call, Reply};
 
 use super::agents::{AgentBinary, linked, token_hash};
 use super::catalogue::{Age, catalogue, may_order};
 use super::environments::environment;
-use super::{Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, params, plans, queue};
-use crate::bootstrap::{Bootstrap, user_data};
+use super::{
+    Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, links, params, plans, queue,
+};
 use crate::clouds::{AnyCloud, Cloud, CloudError, VmOrder, vm_labels};
 use crate::domain::clock::Millis;
 use crate::domain::environment::{Environment, Vm, VmState};
@@ -67,9 +65,6 @@ async fn look(context: &Context, path: &EnvironmentPath) -> Result<(Environment,
         return Err(OpError::HasVm { environment: path.to_string(), vm: vm.to_string() });
     }
     let size = catalogue(context, Age::Now).await?.pick(&environment.settings)?;
-    if context.settings.gateway.is_none() {
-        return Err(OpError::NoAgentGateway);
-    }
     if context.settings.owner_key.is_none() {
         return Err(OpError::NoOwnerKey);
     }
@@ -92,20 +87,21 @@ fn seen(environment: &Environment, size: &Size) -> Value {
 /// Plans the order: what it would cost and do. Changes nothing.
 ///
 /// # Errors
-/// Whatever would stop the order: no such size, sold out, no public address, no key of the owner.
+/// Whatever would stop the order: no such size, sold out, no key of the owner.
 pub async fn plan(context: &Context, path: &EnvironmentPath) -> Result<PlanRow, OpError> {
     let (environment, size) = look(context, path).await?;
     may_order(context, &size.provider).await?;
     let body = PlanBody {
         summary: format!(
-            "order a `{}` server at {} in `{}` for {path}: {} cores, {} GiB memory, {} GB disk, {}",
+            "order a `{}` server at {} in `{}` for {path}: {} cores, {} GiB memory, {} GB disk, {}; {}",
             size.name,
             size.provider,
             size.region,
             size.cores,
             size.memory_mib / 1024,
             size.disk_gb,
-            size.arch.as_str()
+            size.arch.as_str(),
+            links::told(context)
         ),
         steps: STEPS.iter().map(|step| step.says.to_owned()).collect(),
         monthly_before: Some(Money::zero(size.monthly.currency)),
@@ -275,27 +271,19 @@ impl ProvisionVm {
 
     async fn user_data(&self) -> Result<Secret, OpError> {
         let params = &self.params;
-        let settings = &self.context.settings;
-        let gateway = settings.gateway.as_ref().ok_or(OpError::NoAgentGateway)?;
-        let owner_key = settings.owner_key.as_ref().ok_or(OpError::NoOwnerKey)?;
+        let owner_key = self.context.settings.owner_key.as_ref().ok_or(OpError::NoOwnerKey)?;
         let binary = agent_binary(&self.context, &params.size).await?;
         let key = self.context.store.deploy_key(params.environment, params.vm).await?;
         let token = self.unseal(params.token, Purpose::EnrolmentToken).await?;
-        let base = gateway.url.as_str().trim_end_matches('/');
-        let agent_url = format!("{base}/agent/v1/binary/{}", params.size.arch.as_str());
-        let agent_url = Url::parse(&agent_url).map_err(|_| OpError::NoAgentGateway)?;
-        let text = user_data(&Bootstrap {
+        let boot = links::FirstBoot {
             vm: params.vm,
-            hostname: &Vm::cloud_name(&params.vm),
-            gateway_url: &gateway.url,
-            gateway_key_base64: &BASE64_STANDARD.encode(gateway.public_key),
+            arch: params.size.arch,
+            binary: &binary,
             enrolment_token: &token,
-            agent_url: &agent_url,
-            agent_sha256: &binary.sha256,
             deploy_public_key: &key.map(|key| key.public_key).unwrap_or_default(),
             owner_public_key: owner_key,
-        })?;
-        Ok(Secret::new(text))
+        };
+        links::first_boot(&self.context, &boot).await
     }
 
     async fn wait_server(&self, run: &Run<'_>) -> Result<Value, OpError> {
@@ -307,16 +295,7 @@ impl ProvisionVm {
     }
 
     async fn wait_agent(&self, run: &Run<'_>) -> Result<Value, OpError> {
-        let wait = self.context.settings.agent_wait;
-        let deadline = tokio::time::Instant::now() + wait;
-        while !self.context.fleet.presence(self.params.vm).await?.linked {
-            run.stop_if_asked().await?;
-            if tokio::time::Instant::now() >= deadline {
-                let vm = self.params.vm.to_string();
-                return Err(OpError::AgentSilent { vm, waited_s: wait.as_secs() });
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        links::first_link(&self.context, run, self.params.vm).await?;
         Ok(Value::Null)
     }
 

@@ -31,6 +31,8 @@ pub(crate) async fn context() -> (Arc<Context>, tempfile::TempDir) {
         settings: Settings {
             installation: InstallationId::generate(),
             gateway: None,
+            identity: [0; 32],
+            ssh_port: 22,
             owner_key: None,
             steady: Duration::ZERO,
             agent_wait: Duration::ZERO,

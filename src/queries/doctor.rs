@@ -1,11 +1,18 @@
 //! Is everything there that the main job needs? One row per thing, with what to do.
 
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
 use crate::accounts::{Accounts, CLOUDS, GITHUB, TokenSource};
 use crate::clouds::{Cloud, CloudError};
 use crate::operations::agents::own_arch;
 use crate::operations::catalogue::orderable;
 use crate::operations::connect::account;
 use crate::operations::{Context, OpError};
+
+/// How long an open port may take to answer.
+const PORT_WAIT: Duration = Duration::from_secs(5);
 
 /// How a row of the doctor's list is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +52,7 @@ pub async fn doctor(context: &Context) -> Vec<Row> {
     let mut rows = vec![good("state file", context.store.path().display().to_string())];
     rows.extend(clouds(context).await);
     rows.push(github(&context.accounts).await);
-    rows.push(gateway(context));
+    rows.push(way_to_agents(context).await);
     rows.push(match &context.settings.owner_key {
         Some(key) => {
             good("your SSH key", key.split_whitespace().next().unwrap_or("set").to_owned())
@@ -165,11 +172,74 @@ async fn github(accounts: &Accounts) -> Row {
     }
 }
 
-fn gateway(context: &Context) -> Row {
-    match &context.settings.gateway {
-        Some(gateway) => good("address for agents", gateway.url.to_string()),
-        None => bad("address for agents", &OpError::NoAgentGateway),
+/// Agents dial to an address, or VMKit comes to them over SSH, for which the way out must be open.
+async fn way_to_agents(context: &Context) -> Row {
+    const WHAT: &str = "way to agents";
+    if let Some(gateway) = &context.settings.gateway {
+        return good(WHAT, format!("they dial out to {}", gateway.url));
     }
+    let Some((name, port)) = somebody_with_ssh(context).await else {
+        let found = "over SSH; whether port 22 is open shows with the first VM".to_owned();
+        return Row { what: WHAT.to_owned(), verdict: Verdict::Note, found, fix: None };
+    };
+    let target = format!("{name}:{port}");
+    let closed = match tokio::time::timeout(PORT_WAIT, TcpStream::connect(&target)).await {
+        Ok(Ok(_)) => return good(WHAT, format!("over SSH; {target} answers")),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "refuses connections"
+        }
+        Ok(Err(_)) => "cannot be reached",
+        Err(_) => "does not answer",
+    };
+    blocked(&target, closed, https_works(context).await)
+}
+
+/// What a closed port means depends on whether anything else gets out.
+fn blocked(target: &str, closed: &str, https_works: bool) -> Row {
+    let (found, fix) = if https_works {
+        (
+            format!(
+                "over SSH, but {target} {closed} while HTTPS works: outgoing connections to port 22 seem to be blocked here"
+            ),
+            "use another network, or a gateway that agents dial out to (`vmkit serve`); if this is only one VM, look at `get_status` of it",
+        )
+    } else {
+        (
+            format!("over SSH, but {target} {closed}, and HTTPS does not work either"),
+            "check your connection to the internet",
+        )
+    };
+    let fix = Some(fix.to_owned());
+    Row { what: "way to agents".to_owned(), verdict: Verdict::Bad, found, fix }
+}
+
+/// A VM of ours, or else GitHub, whose SSH door is open to all. No stranger is asked where the
+/// settings point at something else than the real GitHub.
+async fn somebody_with_ssh(context: &Context) -> Option<(String, u16)> {
+    let port = context.settings.ssh_port;
+    for vm in context.store.vms_to_reach().await.unwrap_or_default() {
+        if let Ok(Some(row)) = context.store.vm(vm).await
+            && let Some(address) = row.vm.address
+        {
+            let name = match address {
+                std::net::IpAddr::V4(address) => address.to_string(),
+                std::net::IpAddr::V6(address) => format!("[{address}]"),
+            };
+            return Some((name, port));
+        }
+    }
+    let real = context.accounts.url(GITHUB)?.host_str() == Some("api.github.com");
+    real.then(|| ("github.com".to_owned(), 22))
+}
+
+async fn https_works(context: &Context) -> bool {
+    let url = CLOUDS.iter().chain([&GITHUB]).find_map(|name| context.accounts.url(name));
+    let Some(url) = url else { return false };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return false;
+    };
+    let connecting = tokio::time::timeout(PORT_WAIT, TcpStream::connect((host, port)));
+    matches!(connecting.await, Ok(Ok(_)))
 }
 
 async fn agent_binary(context: &Context) -> Row {
@@ -202,5 +272,15 @@ mod tests {
         let told = fix("not_connected", None).expect("a fix");
         assert_eq!(told, "run `vmkit connect hetzner`, or set VMKIT_HETZNER_TOKEN");
         assert_eq!(fix("unreachable", environment), None);
+    }
+
+    #[test]
+    fn a_blocked_port_is_told_from_no_network_at_all() {
+        let row = blocked("203.0.113.7:22", "does not answer", true);
+        assert!(row.found.contains("203.0.113.7:22 does not answer while HTTPS works"));
+        assert!(row.fix.expect("a fix").contains("another network"));
+        let row = blocked("203.0.113.7:22", "does not answer", false);
+        assert!(row.fix.expect("a fix").contains("connection to the internet"));
+        assert_eq!(row.verdict, Verdict::Bad);
     }
 }

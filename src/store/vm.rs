@@ -165,6 +165,7 @@ impl Store {
                     "update vm set agent_public_key = null, enrolment_hash = null where id = ?1",
                     [id.to_string()],
                 )?;
+                super::vm_link::remove(tx, id)?;
             }
             Ok(())
         })

@@ -34,6 +34,7 @@ impl FakeAgent {
             arch: "amd64".to_owned(),
             boot_id: "boot".to_owned(),
             time_ms: 0,
+            enrolling: false,
         };
         Self { wire: Wire::lines(ours), key, hello }
     }

@@ -8,6 +8,7 @@ mod fake_agent;
 mod links;
 mod logs;
 mod rig;
+mod served;
 #[path = "../support/skips.rs"]
 mod skips;
 mod tls;

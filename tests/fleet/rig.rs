@@ -156,6 +156,15 @@ impl Rig {
         std::fs::write(path, text).unwrap();
     }
 
+    /// Writes it as for a VM that VMKit comes to.
+    pub(crate) fn configure_served(&self, token: &str) {
+        self.configure(Some(token), &self.identity);
+        let path = self.path("etc/vmkit/agent.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("gateway =")).collect();
+        std::fs::write(path, kept.join("\n")).unwrap();
+    }
+
     pub(crate) fn path(&self, inside: &str) -> std::path::PathBuf {
         self.root.path().join(inside)
     }

@@ -220,7 +220,7 @@ pub(crate) fn runs_of(repo: &Value, result: &Value) -> usize {
 }
 
 impl Stage {
-    async fn create_environment(&self) {
+    pub(crate) async fn create_environment(&self) {
         let settings = Settings {
             provider: None,
             size: "cpx22".parse().expect("a size"),

@@ -15,6 +15,7 @@ mod mended;
 mod order;
 mod resize;
 mod resize_trouble;
+mod ssh;
 mod stage;
 mod trouble;
 

@@ -45,6 +45,20 @@ pub(crate) struct Stage {
 impl Stage {
     /// A sandbox, and an empty installation that nobody drives yet.
     pub(crate) async fn set_up() -> Self {
+        let address = free_address();
+        Self::with(&[
+            ("VMKIT_AGENT_LISTEN", address.to_string()),
+            ("VMKIT_PUBLIC_URL", format!("http://{address}")),
+        ])
+        .await
+    }
+
+    /// The same on a laptop: no address where an agent could dial to.
+    pub(crate) async fn without_address() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(more: &[(&str, String)]) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let options = Options { exe: env!("CARGO_BIN_EXE_vmkit").into(), ..Options::default() };
         let sandbox = Sandbox::start(options).await.expect("a sandbox");
@@ -55,17 +69,15 @@ impl Stage {
             std::fs::create_dir_all(agent.parent().expect("a folder")).expect("made");
             std::fs::write(agent, "an agent").expect("written");
         }
-        let address = free_address();
         let mut pairs: Vec<(String, String)> =
             sandbox.settings().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         pairs.extend([
             ("VMKIT_HOME".to_owned(), home.path().join("state").display().to_string()),
             ("VMKIT_AGENT_DIR".to_owned(), home.path().join("agents").display().to_string()),
-            ("VMKIT_AGENT_LISTEN".to_owned(), address.to_string()),
-            ("VMKIT_PUBLIC_URL".to_owned(), format!("http://{address}")),
             ("VMKIT_OWNER_KEY".to_owned(), owner_key()),
             ("VMKIT_STEADY_SECONDS".to_owned(), "0.3".to_owned()),
         ]);
+        pairs.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         let environment: Environment = pairs.clone().into_iter().collect();
         let settings = Settings::resolve(&Flags::default(), &environment).expect("settings");
         let face = open(&settings, Part::Face, Clock::wall()).await.expect("open");
@@ -279,6 +291,20 @@ impl Stage {
         let commits = self.github("GET", &path, None).await;
         let list = commits.as_array().expect("a list");
         list.iter().map(|commit| commit["sha"].as_str().expect("a sha").to_owned()).collect()
+    }
+
+    /// The file that is handed out as the agent of a VM.
+    pub(crate) fn agent_file(&self, arch: &str) -> PathBuf {
+        self.home.path().join(format!("agents/vmkit-agent-{arch}"))
+    }
+
+    /// Runs the command line on this installation.
+    pub(crate) async fn vmkit(&self, args: &[&str]) -> String {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_vmkit"));
+        command.env_clear().envs(self.pairs.iter().cloned()).args(args);
+        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Looks into the state file without VMKit's own code.

@@ -33,6 +33,15 @@ pub enum Call {
     Quiesce(Upkeep),
     /// Starts exactly what was stopped so, the services first: answered by [`Reply::Resumed`].
     Resume(Upkeep),
+    /// Makes the SSH host key that will take the place of the one from the user-data, and keeps
+    /// it aside: answered by [`Reply::HostKeyPrepared`], with the same key until it is installed.
+    PrepareHostKey,
+    /// Puts the prepared host key in place and lets the SSH server read it: answered by
+    /// [`Reply::HostKeyInstalled`].
+    InstallHostKey {
+        /// The prepared key's public half, so that no other is meant.
+        public_key: String,
+    },
     /// From a newer gateway; the agent answers with the fault `unsupported`.
     #[serde(other)]
     Unknown,
@@ -80,6 +89,16 @@ pub enum Reply {
         /// Those that are not there any more.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         missing: Vec<String>,
+    },
+    /// To [`Call::PrepareHostKey`].
+    HostKeyPrepared {
+        /// As in `known_hosts` without the host: `ssh-ed25519 AAAA…`.
+        public_key: String,
+    },
+    /// To [`Call::InstallHostKey`].
+    HostKeyInstalled {
+        /// False where it was in place already.
+        changed: bool,
     },
     /// From a newer agent.
     #[serde(other)]

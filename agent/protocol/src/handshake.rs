@@ -31,6 +31,10 @@ pub struct Hello {
     /// The VM's clock, in milliseconds since 1970.
     #[serde(default)]
     pub time_ms: i64,
+    /// The agent has not enrolled: [`crate::messages::ToGateway::Enrol`] follows the welcome. Only
+    /// over a link that VMKit opened; an agent that dials out enrols over HTTP beforehand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enrolling: bool,
 }
 
 /// The gateway's answer to the hello.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Signature;
 use crate::calls::{Call, Reply};
-use crate::enrol::Refusal;
+use crate::enrol::{EnrolRequest, Refusal};
 use crate::handshake::{Hello, Welcome};
 use crate::logs::Batch;
 
@@ -54,6 +54,20 @@ pub enum ToAgent {
 pub enum ToGateway {
     /// The first message.
     Hello(Hello),
+    /// After the welcome of an agent that said `enrolling`; the proof follows at once. What is
+    /// refused is refused instead of [`ToAgent::Ready`].
+    Enrol(EnrolRequest),
+    /// Not from an agent: from the receiver that stands in for one which is not installed yet. It
+    /// takes one line `upload BYTES` and that many bytes, and closes.
+    NoAgent {
+        /// The SHA-256 of the only program that will be installed, in hex.
+        sha256: String,
+        /// Its length; no other is taken.
+        bytes: u64,
+        /// What the VM's first boot is at, or `failed: STEP (CODE)`.
+        #[serde(default)]
+        step: String,
+    },
     /// Proves that the agent holds the enrolled key.
     Proof {
         /// Over [`crate::handshake::agent_statement`].

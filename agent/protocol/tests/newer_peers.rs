@@ -80,6 +80,7 @@ fn what_is_written_is_read_back() {
         arch: "amd64".into(),
         boot_id: "b".into(),
         time_ms: 1,
+        enrolling: true,
     };
     let line = Line { time_ns: 3, nth: 1, stream: Stream::Stderr, text: "a\u{1}b\n".into() };
     let source = Source { container: "c".into(), name: "n".into(), ..Source::default() };

@@ -115,8 +115,13 @@ impl Disk<'_> {
             PrivateKey::random(&mut OsRng, Algorithm::Ed25519).map_err(SandboxError::HostKey)?;
         let private = key.to_openssh(LineEnding::LF).map_err(SandboxError::HostKey)?;
         let public = key.public_key().to_openssh().map_err(SandboxError::HostKey)?;
+        self.write_host_key(&private, &format!("{} root@sandbox", public.trim()))
+    }
+
+    fn write_host_key(&mut self, private: &str, public: &str) -> Result<(), SandboxError> {
+        let private = format!("{}\n", private.trim_end());
         self.write("/etc/ssh/ssh_host_ed25519_key", private.as_bytes(), 0o600)?;
-        let line = format!("{} root@sandbox\n", public.trim());
+        let line = format!("{}\n", public.trim());
         self.write("/etc/ssh/ssh_host_ed25519_key.pub", line.as_bytes(), 0o644)
     }
 

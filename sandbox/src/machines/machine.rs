@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +14,8 @@ use super::disk::Disk;
 use super::docker::Docker;
 use super::proxy::Proxy;
 use super::spawner::{Spawner, Start};
+use super::sshd::{SshKnobs, SshVisit, Sshd};
+use super::upload;
 use super::{Place, cloud_init, engine};
 use crate::SandboxError;
 
@@ -43,6 +45,7 @@ pub(super) struct Context {
     pub(super) bin: PathBuf,
     pub(super) spawner: Spawner,
     pub(super) agents_start: bool,
+    pub(super) ssh_port: u16,
 }
 
 /// One VM. Cheap to clone; all clones are the same.
@@ -55,6 +58,7 @@ struct Inner {
     root: PathBuf,
     docker: Docker,
     proxy: Proxy,
+    sshd: Sshd,
     order: Mutex<MachineOrder>,
     console: Mutex<Vec<String>>,
     power: tokio::sync::Mutex<Option<Power>>,
@@ -90,6 +94,12 @@ impl Machine {
             Docker::new(address.clone(), context.spawner.clone(), context.bin.clone(), home);
         let machine = Self(Arc::new(Inner {
             proxy: Proxy::new(address.clone(), docker.clone()),
+            sshd: Sshd::new(
+                address.clone(),
+                context.ssh_port,
+                root.clone(),
+                context.spawner.clone(),
+            ),
             context,
             address,
             root,
@@ -182,6 +192,26 @@ impl Machine {
         &self.0.proxy
     }
 
+    /// Where its SSH server is, while the machine is on and the knobs leave the port open.
+    pub fn ssh_address(&self) -> SocketAddr {
+        self.0.sshd.address()
+    }
+
+    /// Makes its SSH server behave otherwise, from the next connection on.
+    pub async fn set_ssh_knobs(&self, knobs: SshKnobs) {
+        self.0.sshd.set_knobs(knobs).await;
+    }
+
+    /// What its SSH server was asked so far: one entry a connection.
+    pub fn ssh_record(&self) -> Vec<SshVisit> {
+        self.0.sshd.record()
+    }
+
+    /// Ends every SSH connection at once, as a network that goes away does.
+    pub fn cut_ssh(&self) {
+        self.0.sshd.cut();
+    }
+
     /// What cloud-init said on the console.
     pub fn console(&self) -> Vec<String> {
         crate::lock(&self.0.console).clone()
@@ -205,7 +235,15 @@ impl Machine {
         engine::serve(&self.0.docker, &socket, &now.off, &now.tasks)?;
         self.0.docker.power_on().await;
         self.0.proxy.power_on().await?;
-        if self.0.context.agents_start {
+        self.0.sshd.power_on().await;
+        // With a receiver, VMKit brings the agent; a first boot that downloads it is past.
+        let receives = upload::expected(&self.0.root);
+        if receives {
+            let (machine, off) = (self.clone(), now.off.clone());
+            now.tasks.spawn(async move {
+                off.run_until_cancelled(machine.receive_agent()).await;
+            });
+        } else if self.0.context.agents_start {
             for args in cloud_init::agent_units(&self.0.root) {
                 let machine = self.clone();
                 let off = now.off.clone();
@@ -232,6 +270,7 @@ impl Machine {
         let mut power = self.0.power.lock().await;
         if let Some(now) = power.take() {
             now.off.cancel();
+            self.0.sshd.power_off().await;
             self.0.proxy.power_off().await;
             self.0.docker.power_off().await;
             now.tasks.close();
@@ -291,8 +330,21 @@ impl Machine {
         {
             now.off.cancel();
         }
+        self.0.sshd.abandon();
         self.0.docker.abandon();
         remove(&self.0.root);
+    }
+
+    /// What the path unit of the user-data does: installs what is uploaded, and starts the agent.
+    async fn receive_agent(&self) {
+        let context = &self.0.context;
+        if !upload::installed(&self.0.root) {
+            upload::receive(&self.0.root, &context.spawner, &context.exe).await;
+        }
+        if context.agents_start {
+            let units = cloud_init::agent_units(&self.0.root);
+            futures::future::join_all(units.into_iter().map(|args| self.keep_agent(args))).await;
+        }
     }
 
     /// Runs the agent, again and again.
@@ -321,6 +373,7 @@ impl Machine {
                 ("HOME".into(), self.0.root.join("root").display().to_string()),
             ],
             output: Some(log),
+            input: false,
         };
         let mut process = self.0.context.spawner.spawn(start).await?;
         process.ended().await;

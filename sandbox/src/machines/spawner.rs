@@ -27,6 +27,8 @@ pub(super) struct Start {
     pub(super) env: Vec<(String, String)>,
     /// Where output goes; pipes where none.
     pub(super) output: Option<File>,
+    /// Input comes by a pipe; there is none otherwise.
+    pub(super) input: bool,
 }
 
 #[derive(Clone)]
@@ -90,7 +92,7 @@ impl Spawner {
             .current_dir(start.dir)
             .env_clear()
             .envs(start.env)
-            .stdin(Stdio::null())
+            .stdin(if start.input { Stdio::piped() } else { Stdio::null() })
             .process_group(0);
         match start.output {
             None => command.stdout(Stdio::piped()).stderr(Stdio::piped()),

@@ -140,7 +140,6 @@ insert into operation (id, kind, version, params, state, environment, vm, undoin
 insert into operation (id, kind, version, params, state, environment, vm, undoing, cancel_requested, lease_holder, lease_epoch, lease_expires_at, step, steps, message, error_code, error_message, error_fix, result, caller, reason, created_at, updated_at, ended_at) values ('op_01k00000000000000000000003', 'provision_vm', 1, '{"environment":"env_01k00000000000000000000002","path":"shop/staging","vm":"vm_01k00000000000000000000002","token":"sec_01k00000000000000000000005","deploy_key":"sec_01k00000000000000000000006","size":{"name":"cpx22","region":"fsn1","cores":2,"dedicated":false,"memory_mib":4096,"disk_gb":80,"arch":"amd64","monthly":{"amount":"7.99","currency":"EUR"},"available":true}}', 'running', 'env_01k00000000000000000000002', NULL, 0, 0, 'worker 1', 1, 1800000015000, 4, 7, 'ordering the server', NULL, NULL, NULL, NULL, 'local', NULL, 1800000000003, 1800000000053, NULL);
 insert into operation (id, kind, version, params, state, environment, vm, undoing, cancel_requested, lease_holder, lease_epoch, lease_expires_at, step, steps, message, error_code, error_message, error_fix, result, caller, reason, created_at, updated_at, ended_at) values ('op_01k00000000000000000000004', 'deploy', 1, '{"path":"shop/production","vm":"vm_01k00000000000000000000001","deploy":"dep_01k00000000000000000000002","action":"redeploy","commit":"abababababababababababababababababababab","env_revision":2,"rollback":false,"env_before":2}', 'running', 'env_01k00000000000000000000001', 'vm_01k00000000000000000000001', 0, 0, 'worker 1', 2, 1800000015000, 5, 6, 'waiting for the workflow run', NULL, NULL, NULL, NULL, 'key_01k00000000000000000000001', 'new greeting', 1800000000004, 1800000000054, NULL);
 insert into operation (id, kind, version, params, state, environment, vm, undoing, cancel_requested, lease_holder, lease_epoch, lease_expires_at, step, steps, message, error_code, error_message, error_fix, result, caller, reason, created_at, updated_at, ended_at) values ('op_01k00000000000000000000005', 'destroy', 1, '{"environment":"env_01k00000000000000000000003","path":"shop/old","vm":"vm_01k00000000000000000000003","provider":"hetzner"}', 'failed', 'env_01k00000000000000000000003', 'vm_01k00000000000000000000003', 1, 1, NULL, 0, 0, 2, 5, 'the cloud refused', 'cloud_refused', 'the cloud refused', 'try again', NULL, 'local', NULL, 1800000000005, 1800000000055, 1800000000100);
-insert into operation (id, kind, version, params, state, environment, vm, undoing, cancel_requested, lease_holder, lease_epoch, lease_expires_at, step, steps, message, error_code, error_message, error_fix, result, caller, reason, created_at, updated_at, ended_at) values ('op_01k00000000000000000000006', 'manage_domain', 1, '{"environment":"env_01k00000000000000000000001","path":"shop/production","domain":"shop.example.com","also":null,"before":null,"before_also":null,"address":"203.0.113.7","live":true}', 'succeeded', 'env_01k00000000000000000000001', NULL, 0, 0, NULL, 1, 0, 3, 3, 'done', NULL, NULL, NULL, '{"domain":"shop.example.com"}', 'local', NULL, 1799999999006, 1799999999056, 1799999999100);
 CREATE TABLE operation_lock (
     resource text not null,
     operation text not null references operation (id),
@@ -182,9 +181,6 @@ insert into step (operation, position, name, state, attempts, output, error, sta
 insert into step (operation, position, name, state, attempts, output, error, started_at, ended_at) values ('op_01k00000000000000000000004', 4, 'watch', 'started', 1, NULL, NULL, 1800000000008, NULL);
 insert into step (operation, position, name, state, attempts, output, error, started_at, ended_at) values ('op_01k00000000000000000000005', 0, 'revoke_access', 'undone', 1, NULL, NULL, 1800000000005, 1800000000006);
 insert into step (operation, position, name, state, attempts, output, error, started_at, ended_at) values ('op_01k00000000000000000000005', 1, 'delete_server', 'failed', 1, NULL, 'the cloud refused', 1800000000006, 1800000000007);
-insert into step (operation, position, name, state, attempts, output, error, started_at, ended_at) values ('op_01k00000000000000000000006', 0, 'claim', 'done', 1, '[]', NULL, 1800000000010, 1800000000020);
-insert into step (operation, position, name, state, attempts, output, error, started_at, ended_at) values ('op_01k00000000000000000000006', 1, 'point', 'done', 1, '[]', NULL, 1800000000011, 1800000000021);
-insert into step (operation, position, name, state, attempts, output, error, started_at, ended_at) values ('op_01k00000000000000000000006', 2, 'look', 'done', 1, '[]', NULL, 1800000000012, 1800000000022);
 CREATE TABLE idempotency (
     tool text not null,
     caller text not null,
@@ -260,24 +256,18 @@ CREATE TABLE audit (
     reason text
 ) strict;
 insert into audit (id, at, caller, tool, arguments, outcome, reason) values (1, 1800000000000, 'local', 'deploy', '{"environment":"shop/production"}', 'started', NULL);
-CREATE TABLE domain_alias (
-    name text primary key,
-    environment text not null references environment (id)
+CREATE TABLE vm_link (
+    vm text primary key references vm (id),
+    -- The key with which VMKit logs in; its private half is sealed.
+    public_key text not null,
+    secret text not null references secret (id),
+    -- The only host key that is taken, and the one that the agent has announced to put in its place.
+    host_key text not null,
+    next_host_key text,
+    -- The private half of the first boot's host key; none once the agent has replaced it.
+    host_secret text references secret (id),
+    created_at integer not null
 ) strict;
-CREATE TABLE dns_record (
-    name text not null,
-    kind text not null,
-    environment text not null references environment (id),
-    provider text not null,
-    zone text not null,
-    provider_id text,
-    value text not null,
-    made_by text not null references operation (id),
-    created_at integer not null,
-    primary key (name, kind)
-) strict;
-insert into domain_alias (name, environment) values ('www.example.com', 'env_01k00000000000000000000001');
-insert into dns_record (name, kind, environment, provider, zone, provider_id, value, made_by, created_at) values ('shop.example.com', 'A', 'env_01k00000000000000000000001', 'cloudflare', 'example.com', '00000000000000000000000000000001', '203.0.113.7', 'op_01k00000000000000000000006', 1800000000006);
 CREATE UNIQUE INDEX environment_name on environment (app, name) where deleted_at is null;
 CREATE INDEX operation_open on operation (state) where ended_at is null;
 CREATE INDEX operation_recent on operation (created_at);

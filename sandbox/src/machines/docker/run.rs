@@ -73,6 +73,7 @@ impl Docker {
             dir: spec.image.dir.clone(),
             env: self.environment(container),
             output: None,
+            input: false,
         };
         self.0.spawner.spawn(start).await.map_err(|error| {
             format!("Error response from daemon: failed to create task for container: {error}")
