@@ -10,6 +10,7 @@ use crate::domain::ids::VmId;
 use crate::domain::secret::Secret;
 
 const TEMPLATE: &str = include_str!("bootstrap/user-data.yml");
+const RESTORED: &str = include_str!("bootstrap/restored.yml");
 
 /// The most that user-data may be, in bytes: half of what the strictest cloud takes.
 pub const MAX_BYTES: usize = 16 * 1024;
@@ -88,8 +89,7 @@ impl BootstrapError {
 pub fn user_data(facts: &Bootstrap<'_>) -> Result<String, BootstrapError> {
     let deploy_key = public_key("deploy key", facts.deploy_public_key)?;
     let owner_key = public_key("owner's public key", facts.owner_public_key)?;
-    let host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    closed("host name", facts.hostname, 63, host, "lower-case letters, digits and hyphens")?;
+    host_name(facts.hostname)?;
     let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
     closed("gateway's key", facts.gateway_key_base64, 100, base64, "base64")?;
     let token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | '~');
@@ -163,6 +163,21 @@ fn private_lines(key: &Secret) -> Result<String, BootstrapError> {
     }
     let text = key.to_openssh(ssh_key::LineEnding::LF).map_err(|_| bad())?;
     Ok(text.trim_end().replace('\n', "\n    "))
+}
+
+/// The user-data of a server that is made from a snapshot of ours: no second bootstrap, the users
+/// and the host keys of the snapshot.
+///
+/// # Errors
+/// A host name that could leave its place in the file.
+pub fn restored(hostname: &str) -> Result<String, BootstrapError> {
+    host_name(hostname)?;
+    Ok(RESTORED.replace("@HOSTNAME@", hostname))
+}
+
+fn host_name(text: &str) -> Result<(), BootstrapError> {
+    let host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    closed("host name", text, 63, host, "lower-case letters, digits and hyphens")
 }
 
 /// The key in its canonical form, with a comment of our own: what stands in the comment of a key

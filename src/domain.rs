@@ -9,6 +9,7 @@ pub mod money;
 pub mod names;
 pub mod operation;
 pub mod plan;
+pub mod retirement;
 pub mod secret;
 pub mod size;
 pub mod waits;

@@ -18,6 +18,7 @@ mod driver;
 pub mod env;
 pub mod environments;
 mod error;
+mod keys;
 pub mod links;
 pub mod maintain_vm;
 pub mod plans;
@@ -216,6 +217,8 @@ pub(crate) enum Kind {
     ProvisionVm,
     Deploy,
     Destroy,
+    Retire,
+    Restore,
     ResizeVm,
     MaintainVm,
     ManageDomain,
@@ -227,28 +230,32 @@ impl Kind {
             setup_repo::KIND => Self::SetupRepo,
             provision_vm::KIND => Self::ProvisionVm,
             deploy::KIND => Self::Deploy,
-            destroy::KIND => Self::Destroy,
+            destroy::purge::KIND => Self::Destroy,
+            destroy::retire::KIND => Self::Retire,
+            destroy::restore::KIND => Self::Restore,
             resize_vm::KIND => Self::ResizeVm,
             maintain_vm::KIND => Self::MaintainVm,
             domains::KIND => Self::ManageDomain,
             other => return Err(format!("its kind is `{other}`")),
         };
-        if version != kind.version() {
+        if version == 0 || version > kind.version() {
             return Err(format!(
-                "its version is {version}, and this VMKit knows {}",
+                "its version is {version}, and this VMKit knows 1 to {}",
                 kind.version()
             ));
         }
         Ok(kind)
     }
 
-    /// The version of its list of steps.
+    /// The version of its list of steps. Each kind loads the rows of every version up to it.
     fn version(self) -> u32 {
         match self {
             Self::SetupRepo => setup_repo::VERSION,
             Self::ProvisionVm => provision_vm::VERSION,
             Self::Deploy => deploy::VERSION,
-            Self::Destroy => destroy::VERSION,
+            Self::Destroy => destroy::purge::VERSION,
+            Self::Retire => destroy::retire::VERSION,
+            Self::Restore => destroy::restore::VERSION,
             Self::ResizeVm => resize_vm::VERSION,
             Self::MaintainVm => maintain_vm::VERSION,
             Self::ManageDomain => domains::VERSION,
@@ -260,7 +267,9 @@ impl Kind {
             Self::SetupRepo => setup_repo::load(row, context),
             Self::ProvisionVm => provision_vm::load(row, context),
             Self::Deploy => deploy::load(row, context),
-            Self::Destroy => destroy::load(row, context),
+            Self::Destroy => destroy::purge::load(row, context),
+            Self::Retire => destroy::retire::load(row, context),
+            Self::Restore => destroy::restore::load(row, context),
             Self::ResizeVm => resize_vm::load(row, context),
             Self::MaintainVm => maintain_vm::load(row, context),
             Self::ManageDomain => domains::load(row, context),

@@ -16,6 +16,7 @@ mod key;
 mod operation;
 mod plan;
 mod price_list;
+mod retirement;
 mod vm;
 mod vm_link;
 
@@ -44,12 +45,13 @@ pub use vm_link::VmLink;
 pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 
 /// Every migration in order; a file's `user_version` is how many of them it has had.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("store/migrations/0001_initial.sql"),
     include_str!("store/migrations/0002_environment_provider.sql"),
     include_str!("store/migrations/0003_price_list.sql"),
     include_str!("store/migrations/0004_domains.sql"),
     include_str!("store/migrations/0005_vm_link.sql"),
+    include_str!("store/migrations/0006_retirement.sql"),
 ];
 
 /// Why the state file could not be read or written.

@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vmkit_agent_protocol::bytes::{Bytes, Hidden};
 use vmkit_agent_protocol::calls::{
-    Call, Container, DockerFacts, EnvFile, HostFacts, Metrics, Pressure, PublishedPort, Reply,
+    AppRemoved, Call, Container, DockerFacts, EnvFile, HostFacts, Metrics, Pressure, PublishedPort,
+    RemoveApp, Reply,
 };
 use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
 use vmkit_agent_protocol::handshake::{Hello, Welcome};
@@ -111,15 +112,23 @@ fn calls() -> Vec<Call> {
         Call::Resume(upkeep()),
         Call::PrepareHostKey,
         Call::InstallHostKey { public_key: "ssh-ed25519 host-key-for-tests".to_owned() },
+        Call::RemoveApp(RemoveApp {
+            app: "shop".to_owned(),
+            environment: "production".to_owned(),
+            services: vec!["shop-production".to_owned(), "shop-production-db".to_owned()],
+            deploy_key: Some("ssh-ed25519 deploy-key-for-tests".to_owned()),
+            volumes: true,
+        }),
     ];
     for call in &all {
         // Matched without `_`, so that a new call is added above.
         match call {
             Call::HostFacts | Call::Containers | Call::WriteEnvFile(_) => {}
-            Call::Logs(_) | Call::FollowLogs(_) | Call::Metrics | Call::Unknown => {}
+            Call::Logs(_) | Call::FollowLogs(_) | Call::Metrics => {}
             Call::TakeKamalLocks(_) | Call::ReleaseKamalLocks(_) => {}
             Call::Quiesce(_) | Call::Resume(_) => {}
             Call::PrepareHostKey | Call::InstallHostKey { .. } => {}
+            Call::RemoveApp(_) | Call::Unknown => {}
         }
     }
     all
@@ -205,11 +214,17 @@ fn replies() -> Vec<Reply> {
         },
         Reply::HostKeyPrepared { public_key: "ssh-ed25519 host-key-for-tests".to_owned() },
         Reply::HostKeyInstalled { changed: true },
+        Reply::AppRemoved(AppRemoved {
+            containers: vec!["shop-production-web-abc".to_owned()],
+            route: true,
+            volumes: vec!["shop-production-data".to_owned()],
+            key: true,
+        }),
     ];
     for reply in &all {
         match reply {
             Reply::HostFacts(_) | Reply::Containers { .. } | Reply::EnvFileWritten { .. } => {}
-            Reply::Logs(_) | Reply::Metrics(_) | Reply::Unknown => {}
+            Reply::Logs(_) | Reply::Metrics(_) | Reply::AppRemoved(_) | Reply::Unknown => {}
             Reply::KamalLocks { .. } | Reply::Quiesced { .. } | Reply::Resumed { .. } => {}
             Reply::HostKeyPrepared { .. } | Reply::HostKeyInstalled { .. } => {}
         }

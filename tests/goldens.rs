@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use vmkit::bootstrap::{Bootstrap, Link, user_data};
+use vmkit::bootstrap::{Bootstrap, Link, restored, user_data};
 use vmkit::domain::secret::Secret;
 use vmkit::domain::size::Arch;
 use vmkit::pipeline::scan::{Build, Language, Process};
@@ -147,6 +147,8 @@ fn the_user_data_is_the_golden() {
     let lines = private.trim_end().replace('\n', "\n    ");
     let served = served.expect("user-data").replace(&lines, "(the first boot's private host key)");
     files.insert(PathBuf::from("user-data-served.yml"), served);
+    let again = restored("vmkit-01jc4k0000000000000000000a").expect("user-data");
+    files.insert(PathBuf::from("restored.yml"), again);
     compare(&root, &files);
 }
 

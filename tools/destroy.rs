@@ -1,4 +1,5 @@
-//! `destroy`: an environment with its VM and its data, first as a plan that a person approves.
+//! `destroy`: an environment with its VM, undoable for a while or for good, and the undo; first as
+//! a plan.
 
 use rmcp::handler::server::tool::schema_for_output;
 use rmcp::{tool, tool_router};
@@ -6,14 +7,18 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Work, ask, plan_id, planned};
-use crate::operations::destroy::{plan, start};
+use crate::operations::destroy::{Wanted, plan, start};
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
     /// Such as shop/staging.
     environment: String,
-    /// True: for good, without a way back.
+    /// For good: ALL DATA is lost.
     purge: Option<bool>,
+    /// Takes a destroy back.
+    undo: Option<bool>,
+    /// How it is kept; park: powered off, billed in full.
+    mode: Option<Mode>,
     /// From an earlier call, once the user has agreed to the plan.
     plan_id: Option<String>,
     #[schemars(range(min = 0, max = 50))]
@@ -22,12 +27,20 @@ struct Input {
     reason: Option<String>,
 }
 
+#[derive(Deserialize, JsonSchema, PartialEq, Eq, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Mode {
+    Snapshot,
+    Park,
+}
+
 #[tool_router(router = destroy_router, vis = "pub(crate)")]
 impl Server {
     #[tool(
         name = "destroy",
         title = "Destroy an environment",
-        description = "Removes an environment with its VM and ALL ITS DATA, for good. Without plan_id it removes nothing and returns the plan; with it, a person still has to approve.",
+        description = "Removes an environment with its VM; `undo` brings it back within 7 days, except after `purge`. Without plan_id it changes nothing and returns the plan; a person may have to approve.",
         output_schema = schema_for_output::<Work>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = true)
     )]
@@ -38,13 +51,17 @@ impl Server {
     ) -> Result<Answer<Work>, ToolError> {
         let path = self.environment(&input.environment).await?;
         let context = self.context();
+        let park = input.mode == Some(Mode::Park);
+        let wanted = Wanted::of(input.purge == Some(true), input.undo == Some(true), park)?;
         let Some(given) = input.plan_id else {
-            let plan = plan(context, &path, input.purge == Some(true)).await?;
+            let plan = plan(context, &path, wanted).await?;
             return Ok(planned(&plan, "destroy"));
         };
         let plan = plan_id(&given)?;
         let ask = ask(&call, input.reason, input.idempotency_key);
-        self.carry_out(&mut call, input.wait_seconds, || start(context, &path, plan, ask.clone()))
-            .await
+        self.carry_out(&mut call, input.wait_seconds, || {
+            start(context, &path, Some(wanted), plan, ask.clone())
+        })
+        .await
     }
 }

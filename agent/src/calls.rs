@@ -7,6 +7,7 @@ mod host_key;
 mod kamal_locks;
 pub(crate) mod metrics;
 pub(crate) mod quiesce;
+mod remove_app;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,10 @@ pub(crate) async fn perform(
         Call::InstallHostKey { public_key } => {
             let host = agent.host().clone();
             blocking(move || host_key::install(&host, &public_key)).await?
+        }
+        Call::RemoveApp(wanted) => {
+            let removed = remove_app::remove(agent.host(), agent.engine(), wanted).await?;
+            Ok(Reply::AppRemoved(removed))
         }
         Call::Unknown => Err(Fault::unsupported()),
     }

@@ -293,6 +293,18 @@ fn only_the_agent_that_was_named_is_installed_from_an_upload() {
 }
 
 #[test]
+fn a_restored_machine_keeps_its_host_keys_and_users_and_runs_nothing() {
+    let text = restored("vmkit-01jc4k0000000000000000000a").expect("made");
+    let yaml: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
+    assert_eq!(yaml["ssh_deletekeys"], false);
+    assert_eq!(yaml["users"], serde_json::json!([]));
+    for absent in ["runcmd", "write_files", "packages", "groups"] {
+        assert!(yaml[absent].is_null(), "{absent}");
+    }
+    assert!(restored("x\nruncmd: [id]").is_err());
+}
+
+#[test]
 fn nothing_leaves_its_place() {
     for payload in
         ["x\"", "x'", "x\ny: z", "$(id)", "`id`", "<%", "a b", "\\", "", "@TOKEN@", "{{ v }}"]

@@ -14,6 +14,7 @@ use crate::access::{Audit, Keys};
 use crate::http::{self, Gateway, HttpError};
 use crate::installation::Part;
 use crate::mcp::{Server, ToolError};
+use crate::operations::destroy::sweep;
 use crate::operations::{Driver, OpError, links};
 
 /// How long answers under way may take once the gateway is to end.
@@ -67,6 +68,8 @@ impl Serve {
         tasks.spawn(links::keep(Arc::clone(&context), stop.clone()));
         let until = stop.clone();
         tasks.spawn(async move { driver.run(until).await });
+        let (sweeping, until) = (Arc::clone(&context), stop.clone());
+        tasks.spawn(async move { sweep::daily(&sweeping, &until).await });
         let audit = Audit::new(context.store.clone(), context.clock.clone());
         let server = Server::new(audit, Arc::clone(&context));
         let closing = server.closing().clone();

@@ -15,6 +15,7 @@ use super::{CliError, Start, life};
 use crate::config::Settings;
 use crate::http;
 use crate::installation::Part;
+use crate::operations::destroy::sweep;
 use crate::operations::{Context, Driver, links};
 
 /// How often the worker looks whether anybody needs it.
@@ -58,6 +59,8 @@ impl Worker {
         let driving = Arc::clone(&driver);
         let until = stop.clone();
         tasks.spawn(async move { driving.run(until).await });
+        let (sweeping, until) = (Arc::clone(&context), stop.clone());
+        tasks.spawn(async move { sweep::daily(&sweeping, &until).await });
         tracing::info!("the worker drives {}", context.store.path().display());
         until_idle(&start.settings, &context, &driver, &stop).await;
         stop.cancel();

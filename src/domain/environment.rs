@@ -1,6 +1,6 @@
 //! Apps, environments and VMs as the rest of VMKit sees them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +101,11 @@ pub struct Vm {
     pub arch: Arch,
     /// Its public IPv4 address, once known.
     pub address: Option<IpAddr>,
+    /// The cloud's id of an address of its own, which survives the server; none where the address
+    /// goes with the server.
+    pub address_id: Option<String>,
+    /// The host's own address in its IPv6 network, once known.
+    pub ipv6: Option<Ipv6Addr>,
     /// The line of `known_hosts` for it, once the agent has reported its host key.
     pub known_hosts: Option<String>,
     /// Where it is in its life.
@@ -124,6 +129,10 @@ pub enum VmState {
     Ordered,
     /// Its agent has linked once.
     Ready,
+    /// It is powered off, and billed in full, so that a destroy can be undone.
+    Parked,
+    /// Its server is gone; its disk is kept as a snapshot, so that a destroy can be undone.
+    Kept,
     /// It is being taken away.
     Deleting,
     /// It is gone.
@@ -136,6 +145,8 @@ impl VmState {
         match self {
             Self::Ordered => "ordered",
             Self::Ready => "ready",
+            Self::Parked => "parked",
+            Self::Kept => "kept",
             Self::Deleting => "deleting",
             Self::Deleted => "deleted",
         }

@@ -9,8 +9,8 @@ pub use prove::{containers, proxy_ports};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::environments::{app, environment};
-use super::{Ask, Context, OpError, Operation, Step, env, params, queue, repo};
+use super::environments::{app, environment, not_retired};
+use super::{Ask, Context, OpError, Operation, Run, Step, env, params, queue, repo};
 use crate::domain::clock::Millis;
 use crate::domain::deploy::{Deploy, DeployAction, DeployState};
 use crate::domain::environment::{Environment, VmState};
@@ -252,12 +252,17 @@ async fn same_deploy(
 }
 
 async fn ready_vm(context: &Context, environment: &Environment) -> Result<VmId, OpError> {
+    not_retired(&context.store, environment).await?;
     let no_vm = || OpError::NoVm { environment: environment.path.to_string() };
     let vm = environment.vm.ok_or_else(no_vm)?;
     let row = context.store.vm(vm).await?.ok_or_else(no_vm)?;
     match row.vm.state {
         VmState::Ready => Ok(vm),
-        VmState::Ordered | VmState::Deleting | VmState::Deleted => Err(no_vm()),
+        VmState::Ordered
+        | VmState::Parked
+        | VmState::Kept
+        | VmState::Deleting
+        | VmState::Deleted => Err(no_vm()),
     }
 }
 
@@ -378,6 +383,29 @@ fn expect(request: &DeployRequest, resolved: &Resolved) -> Result<(), OpError> {
         found: resolved.commit.to_string(),
         expected: expected.clone(),
     })
+}
+
+/// Proves that a release serves, as after a deploy of it: every role runs it, steadily, and the
+/// app answers. What it returns is what the deploy's proof returns.
+pub(super) async fn prove_release(
+    context: &Context,
+    path: &EnvironmentPath,
+    vm: VmId,
+    live: &Deploy,
+    run: &Run<'_>,
+) -> Result<serde_json::Value, OpError> {
+    let params = Params {
+        path: path.clone(),
+        vm,
+        deploy: live.id,
+        action: live.action,
+        commit: live.commit.clone(),
+        env_revision: live.env_revision,
+        rollback: false,
+        env_before: None,
+        commit_before: None,
+    };
+    prove::prove(context, &params, run).await
 }
 
 pub(super) fn load(row: &OperationRow, context: &Context) -> Result<Box<dyn Operation>, String> {

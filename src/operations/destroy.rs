@@ -1,42 +1,124 @@
-//! `destroy` with `purge`: an environment and its VM, for good.
+//! `destroy`: an environment with its VM, so that it can be undone for a while, or for good; and
+//! the undo. Three operations: `retire`, `restore`, and `destroy` for good.
 
-use std::collections::BTreeMap;
+mod app;
+mod plan;
+pub mod purge;
+pub mod restore;
+pub mod retire;
+pub mod sweep;
+pub mod table;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
+pub use plan::plan;
+
 use serde_json::{Value, json};
 
-use super::environments::{app, environment};
-use super::provision_vm::Shared;
-use super::{Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, params, plans, queue};
-use crate::clouds::{AnyCloud, Cloud, CloudVmState};
+use super::environments::environment;
+use super::{Ask, Context, OpError, Started, plans};
+use crate::clouds::{Cloud, CloudVm};
 use crate::domain::environment::{Environment, Vm, VmState};
-use crate::domain::ids::{EnvironmentId, OperationId, PlanId, VmId};
-use crate::domain::money::Money;
+use crate::domain::ids::PlanId;
 use crate::domain::names::EnvironmentPath;
-use crate::domain::operation::OperationState;
-use crate::domain::plan::{PlanBody, Policy};
-use crate::pipeline::{known_hosts_variable, ssh_key_secret};
-use crate::store::{Failure, Lock, LockMode, NewOperation, OperationRow, PlanRow, VmRow};
+use crate::domain::retirement::{Keeping, Retirement, RetirementState};
+use crate::store::{Lock, LockMode, VmRow};
 
-pub(super) const KIND: &str = "destroy";
-pub(super) const VERSION: u32 = 1;
+/// The tool that plans and starts all three.
+const ACTION: &str = "destroy";
 
-const STEPS: [Step; 5] = [
-    Step { name: "revoke_access", says: "deleting the deploy key and the host key at GitHub" },
-    Step { name: "delete_server", says: "deleting the server" },
-    Step { name: "delete_firewall", says: "deleting the firewall if no other VM needs it" },
-    Step { name: "delete_ssh_key", says: "deleting your public key at the cloud, likewise" },
-    Step { name: "forget", says: "forgetting the environment, its env values and its keys" },
-];
+/// What a caller of `destroy` wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// For good.
+    Purge,
+    /// So that it can be undone, with the disk as a snapshot.
+    Keep,
+    /// So that it can be undone, with the server off.
+    Park,
+    /// The undo.
+    Undo,
+}
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Params {
-    environment: EnvironmentId,
-    path: EnvironmentPath,
-    vm: Option<VmId>,
-    provider: Option<String>,
+impl Wanted {
+    /// What the caller's flags mean.
+    ///
+    /// # Errors
+    /// [`OpError::Nothing`] where they contradict each other.
+    pub fn of(purge: bool, undo: bool, park: bool) -> Result<Self, OpError> {
+        match (purge, undo, park) {
+            (true, false, false) => Ok(Self::Purge),
+            (false, true, false) => Ok(Self::Undo),
+            (false, false, true) => Ok(Self::Park),
+            (false, false, false) => Ok(Self::Keep),
+            _ => Err(OpError::Nothing {
+                what: "`purge`, `undo` and mode `park` exclude each other".to_owned(),
+            }),
+        }
+    }
+
+    /// The arguments under which its plan is kept.
+    fn arguments(self, path: &EnvironmentPath) -> Value {
+        match self {
+            Self::Purge => json!({ "environment": path, "purge": true }),
+            Self::Keep => json!({ "environment": path, "mode": "snapshot" }),
+            Self::Park => json!({ "environment": path, "mode": "park" }),
+            Self::Undo => json!({ "environment": path, "undo": true }),
+        }
+    }
+}
+
+/// What a destroy looks at before anything is touched.
+struct Subject {
+    environment: Environment,
+    /// The VM that goes or rests with it; none where it has none or others run on it.
+    own: Option<VmRow>,
+    /// The VM's server, where it is there.
+    server: Option<CloudVm>,
+    retirement: Option<Retirement>,
+}
+
+impl Subject {
+    /// How it would be kept.
+    fn keeping(&self, park: bool) -> Keeping {
+        match &self.own {
+            None => Keeping::Shared,
+            Some(_) if park => Keeping::Park,
+            Some(_) => Keeping::Snapshot,
+        }
+    }
+
+    /// What a plan depends on.
+    fn seen(&self, live: Option<String>) -> Value {
+        json!({
+            "environment": self.environment.id,
+            "vm": self.environment.vm,
+            "own": self.own.as_ref().map(|row| (row.vm.id, row.vm.state)),
+            "env_revision": self.environment.env_revision,
+            "retirement": self.retirement.as_ref().map(|kept| (kept.id, kept.state)),
+            "live": live,
+        })
+    }
+
+    fn locks(&self) -> Vec<Lock> {
+        let lock = |resource, mode| Lock { resource, mode };
+        let mut locks = vec![lock(format!("env:{}", self.environment.id), LockMode::Exclusive)];
+        let mode = if self.own.is_some() { LockMode::Exclusive } else { LockMode::Shared };
+        locks.extend(self.environment.vm.map(|vm| lock(format!("vm:{vm}"), mode)));
+        locks
+    }
+}
+
+async fn look(context: &Context, path: &EnvironmentPath) -> Result<Subject, OpError> {
+    let environment = environment(&context.store, path).await?;
+    let retirement = context.store.retirement_of(environment.id).await?;
+    let own = own_vm(context, &environment).await?;
+    let server = match &own {
+        Some(row) if row.vm.state != VmState::Deleted => {
+            let cloud = context.accounts.cloud(&row.vm.provider).await?;
+            cloud.find_vm(&Vm::cloud_name(&row.vm.id)).await?
+        }
+        _ => None,
+    };
+    Ok(Subject { environment, own, server, retirement })
 }
 
 /// The VM that goes with an environment, if no other environment runs on it.
@@ -49,256 +131,70 @@ async fn own_vm(context: &Context, environment: &Environment) -> Result<Option<V
     Ok(context.store.vm(vm).await?)
 }
 
-async fn seen(context: &Context, environment: &Environment) -> Result<Value, OpError> {
-    let live = context.store.releases(environment.id, 1).await?;
-    Ok(json!({
-        "environment": environment.id,
-        "vm": environment.vm,
-        "env_revision": environment.env_revision,
-        "live": live.first().map(|deploy| deploy.id),
-    }))
+/// What a plan looked at, in the form that it is compared in.
+async fn seen(context: &Context, subject: &Subject) -> Result<Value, OpError> {
+    let live = context.store.releases(subject.environment.id, 1).await?;
+    Ok(subject.seen(live.first().map(|deploy| deploy.id.to_string())))
 }
 
-fn arguments(path: &EnvironmentPath) -> Value {
-    json!({ "environment": path, "purge": true })
-}
-
-/// Plans the removal for good. Changes nothing.
+/// A retirement that is kept and not over.
 ///
 /// # Errors
-/// [`OpError::PurgeRequired`] without `purge`; the environment does not exist.
-pub async fn plan(
-    context: &Context,
-    path: &EnvironmentPath,
-    purge: bool,
-) -> Result<PlanRow, OpError> {
-    if !purge {
-        return Err(OpError::PurgeRequired);
+/// [`OpError::NotDestroyed`] and [`OpError::UndoExpired`].
+fn restorable(context: &Context, subject: &Subject) -> Result<Retirement, OpError> {
+    let environment = subject.environment.path.to_string();
+    match &subject.retirement {
+        Some(kept) if kept.state == RetirementState::Kept => {
+            if kept.is_over(context.clock.now()) {
+                return Err(OpError::UndoExpired { environment, at: kept.until() });
+            }
+            Ok(kept.clone())
+        }
+        _ => Err(OpError::NotDestroyed { environment }),
     }
-    let environment = environment(&context.store, path).await?;
-    let app = app(&context.store, &path.app).await?;
-    let vm = own_vm(context, &environment).await?;
-    let mut lost = vec![format!("the env values of `{path}`, at every revision")];
-    let mut touches = vec![path.to_string(), format!("secrets and variables in {}", app.app.repo)];
-    if let Some(row) = &vm {
-        let id = row.vm.id;
-        lost.push(format!("VM {id} with its disk: containers, volumes, logs, env files"));
-        touches.push(format!("VM {id}"));
-    }
-    if let Some(domain) = &environment.settings.domain {
-        touches.push(format!("domain {domain} (DNS records that VMKit made go, others stay)"));
-    }
-    let monthly = vm.as_ref().map(|row| row.monthly);
-    let body = PlanBody {
-        summary: format!(
-            "destroy `{path}` for good{}; the files in {} and its images stay",
-            if vm.is_some() { " with its VM" } else { "" },
-            app.app.repo
-        ),
-        steps: STEPS.iter().map(|step| step.says.to_owned()).collect(),
-        monthly_before: monthly,
-        monthly_after: monthly.map(|money| Money::zero(money.currency)),
-        downtime_s: 0,
-        lost,
-        touches,
-        confirm_with: path.to_string(),
-    };
-    let seen = seen(context, &environment).await?;
-    plans::make(context, KIND, arguments(path), &seen, body, Policy::Human).await
 }
 
-/// Carries out a plan that a person has approved.
+/// Carries out a plan, once a person has approved it where that is needed.
 ///
 /// # Errors
 /// The plan is unknown, expired, used, for something else, or no longer what is there.
 pub async fn start(
     context: &Context,
     path: &EnvironmentPath,
+    wanted: Option<Wanted>,
     plan: PlanId,
     ask: Ask,
 ) -> Result<Started, OpError> {
-    let plan = plans::usable(context, plan, KIND, &arguments(path)).await?;
-    let environment = environment(&context.store, path).await?;
-    plans::still_holds(
-        &plan,
-        &seen(context, &environment).await?,
-        "the VM, the release or the env values",
-    )?;
+    // A caller need not repeat what the plan says, only not contradict it.
+    let made = plans::find(context, plan).await?;
+    let all = [Wanted::Purge, Wanted::Keep, Wanted::Park, Wanted::Undo];
+    let by_plan = all.into_iter().find(|one| one.arguments(path) == made.arguments);
+    let wanted = match (wanted, by_plan) {
+        (None | Some(Wanted::Keep), Some(by_plan)) => by_plan,
+        (Some(wanted), _) => wanted,
+        (None, None) => Wanted::Purge,
+    };
+    let arguments = wanted.arguments(path);
+    let plan = plans::usable(context, plan, ACTION, &arguments).await?;
+    let subject = look(context, path).await?;
+    let seen = seen(context, &subject).await?;
+    plans::still_holds(&plan, &seen, "the VM, the release or the env values")?;
+    plan::check(context, &subject, wanted).await?;
     if plans::waits(&plan) {
         return Ok(Started::NeedsApproval(Box::new(plan)));
     }
-    let vm = own_vm(context, &environment).await?.map(|row| row.vm);
-    let exclusive = |resource| Lock { resource, mode: LockMode::Exclusive };
-    let mut locks = vec![exclusive(format!("env:{}", environment.id))];
-    locks.extend(vm.as_ref().map(|vm| exclusive(format!("vm:{}", vm.id))));
-    let params = Params {
-        environment: environment.id,
-        path: path.clone(),
-        vm: vm.as_ref().map(|vm| vm.id),
-        provider: vm.map(|vm| vm.provider),
+    let identity = ask.identity(ACTION, &arguments);
+    let queued = match wanted {
+        Wanted::Purge => purge::queued(context, &subject, Some(plan.id), identity, ask),
+        Wanted::Keep | Wanted::Park => {
+            let keeping = subject.keeping(wanted == Wanted::Park);
+            retire::queued(context, &subject, keeping, plan.id, identity, ask)
+        }
+        Wanted::Undo => {
+            let kept = restorable(context, &subject)?;
+            restore::queued(context, &subject, &kept, plan.id, identity, ask)
+        }
     };
-    let new = NewOperation {
-        id: OperationId::generate(),
-        kind: KIND,
-        version: VERSION,
-        environment: Some(environment.id),
-        vm: params.vm,
-        params: json!(params),
-        locks,
-        steps: STEPS.len() as u32,
-        idempotency: ask.identity(KIND, &arguments(path)),
-        caller: ask.caller,
-        reason: ask.reason,
-        plan: Some(plan.id),
-        deploy: None,
-        created_at: context.clock.now(),
-    };
-    Ok(Started::Operation(queue(context, new, &format!("environment `{path}`")).await?))
-}
-
-struct Destroy {
-    params: Params,
-    context: Context,
-}
-
-pub(super) fn load(row: &OperationRow, context: &Context) -> Result<Box<dyn Operation>, String> {
-    Ok(Box::new(Destroy { params: params(row)?, context: context.clone() }))
-}
-
-impl Destroy {
-    async fn cloud(&self) -> Result<Option<AnyCloud>, OpError> {
-        match &self.params.provider {
-            Some(provider) => Ok(Some(self.context.accounts.cloud(provider).await?)),
-            None => Ok(None),
-        }
-    }
-
-    /// Deletes what only this environment's workflow runs use. A repo that is gone has nothing.
-    async fn revoke_access(&self) -> Result<(), OpError> {
-        let path = &self.params.path;
-        let row = app(&self.context.store, &path.app).await?;
-        let github = self.context.accounts.github().await?;
-        github.delete_secret(&row.app.repo, &ssh_key_secret(path)).await?;
-        github.delete_variable(&row.app.repo, &known_hosts_variable(path)).await?;
-        Ok(())
-    }
-
-    async fn delete_server(&self) -> Result<(), OpError> {
-        let (Some(vm), Some(cloud)) = (self.params.vm, self.cloud().await?) else {
-            return Ok(());
-        };
-        self.context.store.set_vm_state(vm, VmState::Deleting).await?;
-        let installation = self.context.settings.installation;
-        if let Some(server) = cloud.find_vm(&Vm::cloud_name(&vm)).await? {
-            cloud.delete_vm(&server.provider_id, installation).await?;
-        }
-        self.context.store.set_vm_state(vm, VmState::Deleted).await?;
-        Ok(())
-    }
-
-    /// Keeps a server that the cloud would not delete. One that is gone or going stays so.
-    async fn keep_server(&self) -> Result<(), OpError> {
-        let (Some(vm), Some(cloud)) = (self.params.vm, self.cloud().await?) else {
-            return Ok(());
-        };
-        let server = cloud.find_vm(&Vm::cloud_name(&vm)).await?;
-        let kept = server.is_some_and(|server| server.state != CloudVmState::Deleting);
-        let row = self.context.store.vm(vm).await?;
-        let gone = row.is_none_or(|row| row.vm.state == VmState::Deleted);
-        if gone || !kept {
-            let environment = self.params.path.to_string();
-            return Err(OpError::HalfDestroyed { environment });
-        }
-        Ok(self.context.store.set_vm_state(vm, VmState::Ready).await?)
-    }
-
-    /// Whether what all VMs share can go.
-    async fn is_last(&self) -> Result<bool, OpError> {
-        match self.params.vm {
-            Some(vm) => Ok(!Shared::needed_without(&self.context, vm).await?),
-            None => Ok(false),
-        }
-    }
-}
-
-impl Operation for Destroy {
-    fn steps(&self) -> &'static [Step] {
-        &STEPS
-    }
-
-    fn run<'a>(
-        &'a self,
-        step: &'static str,
-        run: &'a Run<'a>,
-    ) -> BoxFuture<'a, Result<StepEnd, OpError>> {
-        async move {
-            let shared = Shared::of(&self.context);
-            let installation = self.context.settings.installation;
-            match step {
-                "revoke_access" => self.revoke_access().await?,
-                "delete_server" => self.delete_server().await?,
-                "delete_firewall" if self.is_last().await? => {
-                    if let Some(cloud) = self.cloud().await? {
-                        cloud.delete_firewall(&shared.firewall, installation).await?;
-                    }
-                }
-                "delete_ssh_key" if self.is_last().await? => {
-                    if let Some(cloud) = self.cloud().await? {
-                        cloud.delete_ssh_key(&shared.ssh_key, installation).await?;
-                    }
-                }
-                "forget" => {
-                    let removed = super::domains::remove(&self.context, self.params.environment);
-                    for left in removed.await?.left {
-                        run.say(format!("delete by hand: {left}")).await?;
-                    }
-                    let now = self.context.clock.now();
-                    self.context.store.remove_environment(self.params.environment, now).await?;
-                }
-                _ => {}
-            }
-            Ok(StepEnd::Done(Value::Null))
-        }
-        .boxed()
-    }
-
-    /// What is deleted stays deleted: once the server goes there is no way back.
-    fn undo<'a>(
-        &'a self,
-        step: &'static str,
-        _run: &'a Run<'a>,
-    ) -> BoxFuture<'a, Result<(), OpError>> {
-        async move {
-            match step {
-                // The next deploy puts both keys back.
-                "revoke_access" => Ok(()),
-                _ => self.keep_server().await,
-            }
-        }
-        .boxed()
-    }
-
-    fn ended<'a>(
-        &'a self,
-        state: OperationState,
-        _failure: Option<&'a Failure>,
-        _outputs: &'a BTreeMap<String, Value>,
-    ) -> BoxFuture<'a, Result<Option<Value>, OpError>> {
-        async move {
-            let done = state == OperationState::Succeeded;
-            Ok(done.then(|| json!({ "environment": self.params.path, "vm": self.params.vm })))
-        }
-        .boxed()
-    }
-
-    fn by_hand(&self, _step: &'static str) -> String {
-        format!(
-            "call `destroy` with environment `{}` again: it goes on from here",
-            self.params.path
-        )
-    }
-
-    fn resumes_when_old(&self) -> Result<(), &'static str> {
-        Err(KIND)
-    }
+    let what = format!("environment `{path}`");
+    Ok(Started::Operation(super::queue(context, queued, &what).await?))
 }

@@ -5,6 +5,7 @@ use super::{Context, OpError};
 use crate::domain::environment::{Environment, Settings};
 use crate::domain::ids::EnvironmentId;
 use crate::domain::names::{AppSlug, EnvironmentPath};
+use crate::domain::retirement::RetirementState;
 use crate::domain::size::Size;
 use crate::store::{AppRow, Store};
 
@@ -35,6 +36,19 @@ pub async fn environment(store: &Store, path: &EnvironmentPath) -> Result<Enviro
         environment: path.to_string(),
         known: known("environment", "environments", &names),
     })
+}
+
+/// Fails where the environment was destroyed and can still be restored: only `destroy` may touch it.
+///
+/// # Errors
+/// [`OpError::Retired`].
+pub(super) async fn not_retired(store: &Store, environment: &Environment) -> Result<(), OpError> {
+    match store.retirement_of(environment.id).await? {
+        Some(kept) if kept.state == RetirementState::Kept => {
+            Err(OpError::Retired { environment: environment.path.to_string(), until: kept.until() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn known(one: &str, many: &str, names: &[String]) -> String {

@@ -96,8 +96,22 @@ pub enum OpError {
     EnvRace,
     #[error("nothing was asked for: {what}")]
     Nothing { what: String },
-    #[error("a destroy that can be undone is not built yet: this one loses everything for good")]
-    PurgeRequired,
+    #[error("`{environment}` was destroyed, and can be restored until {until}")]
+    Retired { environment: String, until: String },
+    #[error("there is nothing to undo: `{environment}` is not destroyed")]
+    NotDestroyed { environment: String },
+    #[error("the destroy of `{environment}` could be undone until {at}")]
+    UndoExpired { environment: String, at: String },
+    #[error(
+        "`{environment}` cannot be restored now, and nothing of it is lost until {until}: {reason}"
+    )]
+    NotRestorable { environment: String, until: String, reason: String },
+    #[error("`{environment}` is restored already: its snapshot is gone, and its server stays")]
+    Restored { environment: String },
+    #[error("{what} is protected at {provider} against being deleted; nothing was touched")]
+    Guarded { what: String, provider: String },
+    #[error("{what} has another host key than the one that was reported: {found}")]
+    OtherHostKey { what: String, found: String },
     #[error("`{environment}` is half destroyed: its server is deleted or being deleted")]
     HalfDestroyed { environment: String },
     #[error("the workflow run of deploy {deploy} was not found in {repo} after it was started")]
@@ -216,7 +230,13 @@ impl OpError {
             Self::BadValue(error) => error.code(),
             Self::EnvRace => "env_race",
             Self::Nothing { .. } => "nothing_to_do",
-            Self::PurgeRequired => "purge_required",
+            Self::Retired { .. } => "retired",
+            Self::NotDestroyed { .. } => "not_destroyed",
+            Self::UndoExpired { .. } => "undo_expired",
+            Self::NotRestorable { .. } => "not_restorable",
+            Self::Restored { .. } => "restored",
+            Self::Guarded { .. } => "protected",
+            Self::OtherHostKey { .. } => "other_host_key",
             Self::HalfDestroyed { .. } => "half_destroyed",
             Self::RunLost { .. } => "run_lost",
             Self::Unreadable { .. } => "unreadable",
@@ -303,7 +323,13 @@ impl OpError {
             Self::BadValue(_) => "mend the value and set it again".into(),
             Self::EnvRace => "call `set_env` again".into(),
             Self::Nothing { .. } => "name at least one change".into(),
-            Self::PurgeRequired => "pass `purge: true` to plan the removal for good, or keep the environment".into(),
+            Self::Retired { environment, .. } => format!("call `destroy` with environment `{environment}` and `undo: true` to restore it, or `purge: true` to be rid of it"),
+            Self::NotDestroyed { environment } => format!("call `get_status` with environment `{environment}`"),
+            Self::UndoExpired { environment, .. } => format!("call `destroy` with environment `{environment}` and `purge: true`, then provision and deploy anew"),
+            Self::NotRestorable { environment, .. } => format!("call `destroy` with environment `{environment}` and `undo: true` again later"),
+            Self::Restored { environment } => format!("call `get_status` with environment `{environment}`"),
+            Self::Guarded { what, provider } => format!("lift the protection of {what} in {provider}'s console, then call `destroy` again"),
+            Self::OtherHostKey { .. } => "the restored server was deleted again and its snapshot kept; call `destroy` with `undo: true` again, and report it if it stays".into(),
             Self::HalfDestroyed { .. } => "call `destroy` again: it goes on where this one ended".into(),
             Self::RunLost { .. } => "look at the repo's Actions tab, then deploy again".into(),
             Self::Unreadable { .. } => "call `setup_repo` again".into(),

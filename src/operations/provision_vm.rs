@@ -1,5 +1,9 @@
 //! `provision_vm`: a server of an environment's own, with its agent linked.
 
+pub(super) mod address;
+mod fresh;
+mod shared;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vmkit_agent_protocol::calls::{Call, Reply};
 
+use self::fresh::{deploy_key_pair, random_token};
+pub(super) use self::shared::Shared;
 use super::agents::{AgentBinary, linked, token_hash};
 use super::catalogue::{Age, catalogue, may_order};
 use super::environments::environment;
@@ -31,17 +37,31 @@ use crate::store::{
 use crate::vault::Purpose;
 
 pub(super) const KIND: &str = "provision_vm";
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
-const STEPS: [Step; 7] = [
-    Step { name: "prepare", says: "making the VM's keys" },
-    Step { name: "ssh_key", says: "storing your public key at the cloud" },
-    Step { name: "firewall", says: "making the firewall: 22, 80 and 443 in" },
-    Step { name: "create_server", says: "ordering the server" },
-    Step { name: "wait_server", says: "waiting for the server to start" },
-    Step { name: "wait_agent", says: "waiting for the VM's agent to link" },
-    Step { name: "record", says: "noting the VM's host key" },
+const STEPS: [Step; 9] = [
+    PREPARE,
+    SSH_KEY,
+    FIREWALL,
+    Step { name: "address", says: "reserving an address of the VM's own" },
+    CREATE_SERVER,
+    Step { name: "own_address", says: "giving the server its own address" },
+    WAIT_SERVER,
+    WAIT_AGENT,
+    RECORD,
 ];
+
+/// As version 1 had them: the address went with the server.
+const STEPS_1: [Step; 7] =
+    [PREPARE, SSH_KEY, FIREWALL, CREATE_SERVER, WAIT_SERVER, WAIT_AGENT, RECORD];
+
+const PREPARE: Step = Step { name: "prepare", says: "making the VM's keys" };
+const SSH_KEY: Step = Step { name: "ssh_key", says: "storing your public key at the cloud" };
+const FIREWALL: Step = Step { name: "firewall", says: "making the firewall: 22, 80 and 443 in" };
+const CREATE_SERVER: Step = Step { name: "create_server", says: "ordering the server" };
+const WAIT_SERVER: Step = Step { name: "wait_server", says: "waiting for the server to start" };
+const WAIT_AGENT: Step = Step { name: "wait_agent", says: "waiting for the VM's agent to link" };
+const RECORD: Step = Step { name: "record", says: "noting the VM's host key" };
 
 /// How long a server may take to start.
 const SERVER_WAIT: Duration = Duration::from_secs(300);
@@ -61,6 +81,7 @@ struct Params {
 /// What is looked at before anything is ordered: a fault that is known then costs nothing.
 async fn look(context: &Context, path: &EnvironmentPath) -> Result<(Environment, Size), OpError> {
     let environment = environment(&context.store, path).await?;
+    super::environments::not_retired(&context.store, &environment).await?;
     if let Some(vm) = environment.vm {
         return Err(OpError::HasVm { environment: path.to_string(), vm: vm.to_string() });
     }
@@ -93,7 +114,8 @@ pub async fn plan(context: &Context, path: &EnvironmentPath) -> Result<PlanRow, 
     may_order(context, &size.provider).await?;
     let body = PlanBody {
         summary: format!(
-            "order a `{}` server at {} in `{}` for {path}: {} cores, {} GiB memory, {} GB disk, {}; {}",
+            "order a `{}` server at {} in `{}` for {path}: {} cores, {} GiB memory, {} GB disk, {}, an IPv4 address \
+             of its own (in the price) and IPv6; {}",
             size.name,
             size.provider,
             size.region,
@@ -164,6 +186,7 @@ pub async fn start(
 
 /// What the steps use.
 struct ProvisionVm {
+    version: u32,
     operation: OperationId,
     params: Params,
     context: Context,
@@ -171,7 +194,8 @@ struct ProvisionVm {
 
 pub(super) fn load(row: &OperationRow, context: &Context) -> Result<Box<dyn Operation>, String> {
     let params = params(row)?;
-    Ok(Box::new(ProvisionVm { operation: row.id, params, context: context.clone() }))
+    let (version, operation) = (row.version, row.id);
+    Ok(Box::new(ProvisionVm { version, operation, params, context: context.clone() }))
 }
 
 impl ProvisionVm {
@@ -201,6 +225,8 @@ impl ProvisionVm {
                 region: params.size.region.clone(),
                 arch: params.size.arch,
                 address: None,
+                address_id: None,
+                ipv6: None,
                 known_hosts: None,
                 state: VmState::Ordered,
                 created_at: self.now(),
@@ -249,7 +275,7 @@ impl ProvisionVm {
             user_data: self.user_data().await?,
             ssh_keys: strings(run.output("ssh_key")),
             firewalls: strings(run.output("firewall")),
-            address: None,
+            address: run.output("address")["id"].as_str().map(str::to_owned),
             labels: vm_labels(self.context.settings.installation, params.vm, Some(self.operation)),
         };
         let server = match cloud.create_vm(&order).await {
@@ -259,6 +285,17 @@ impl ProvisionVm {
         let store = &self.context.store;
         store.set_vm_server(params.vm, server.provider_id.clone(), server.address).await?;
         Ok(json!({ "server": server.provider_id }))
+    }
+
+    /// An address that survives the server; none where the cloud makes one only for a server.
+    async fn address(&self, server: Option<&str>) -> Result<Value, OpError> {
+        let (vm, region) = (self.params.vm, &self.params.size.region);
+        let cloud = self.cloud().await?;
+        let made = address::ensure(&self.context, &cloud, vm, region, server).await?;
+        Ok(match made {
+            Some(made) => json!({ "id": made.provider_id, "address": made.address }),
+            None => Value::Null,
+        })
     }
 
     /// Sold out between the plan and the order: says what can be had instead.
@@ -291,6 +328,7 @@ impl ProvisionVm {
         let server = self.cloud().await?.wait_running(server, SERVER_WAIT).await?;
         let store = &self.context.store;
         store.set_vm_server(self.params.vm, server.provider_id, server.address).await?;
+        store.set_vm_ipv6(self.params.vm, server.ipv6).await?;
         Ok(json!({ "address": server.address }))
     }
 
@@ -329,29 +367,9 @@ impl ProvisionVm {
     }
 }
 
-/// Names that are shared by all VMs of an installation, and go with the last one.
-pub(super) struct Shared {
-    pub(super) ssh_key: String,
-    pub(super) firewall: String,
-}
-
-impl Shared {
-    pub(super) fn of(context: &Context) -> Self {
-        let bare = context.settings.installation.bare();
-        Self { ssh_key: format!("vmkit-owner-{bare}"), firewall: format!("vmkit-{bare}") }
-    }
-
-    /// Whether a VM other than `vm` at the same cloud still needs them.
-    pub(super) async fn needed_without(context: &Context, vm: VmId) -> Result<bool, OpError> {
-        let own = context.store.vm(vm).await?.map(|row| row.vm.provider);
-        let same = |row: &VmRow| own.as_ref().is_none_or(|own| row.vm.provider == *own);
-        Ok(context.store.vms().await?.iter().any(|row| row.vm.id != vm && same(row)))
-    }
-}
-
 impl Operation for ProvisionVm {
     fn steps(&self) -> &'static [Step] {
-        &STEPS
+        if self.version == 1 { &STEPS_1 } else { &STEPS }
     }
 
     fn run<'a>(
@@ -373,7 +391,12 @@ impl Operation for ProvisionVm {
                     let cloud = self.cloud().await?;
                     json!([cloud.ensure_firewall(&shared.firewall, installation).await?])
                 }
+                "address" => self.address(None).await?,
                 "create_server" => self.order(run).await?,
+                "own_address" if run.output("address").is_null() => {
+                    self.address(run.output("create_server")["server"].as_str()).await?
+                }
+                "own_address" => Value::Null,
                 "wait_server" => self.wait_server(run).await?,
                 "wait_agent" => self.wait_agent(run).await?,
                 _ => self.record().await?,
@@ -386,7 +409,7 @@ impl Operation for ProvisionVm {
     fn undo<'a>(
         &'a self,
         step: &'static str,
-        _run: &'a Run<'a>,
+        run: &'a Run<'a>,
     ) -> BoxFuture<'a, Result<(), OpError>> {
         async move {
             let shared = Shared::of(&self.context);
@@ -394,6 +417,14 @@ impl Operation for ProvisionVm {
             let needed = Shared::needed_without(&self.context, self.params.vm).await?;
             match step {
                 "create_server" => self.delete_server().await?,
+                // One that was made for the server goes before it, lest its order be forgotten.
+                "address" | "own_address" => {
+                    let own = step == "address" || run.output("address").is_null();
+                    if let Some(row) = self.context.store.vm(self.params.vm).await?.filter(|_| own)
+                    {
+                        address::delete(&self.context, &self.cloud().await?, &row).await?;
+                    }
+                }
                 "firewall" if !needed => {
                     self.cloud().await?.delete_firewall(&shared.firewall, installation).await?;
                 }
@@ -436,6 +467,10 @@ impl Operation for ProvisionVm {
         let left = match step {
             "firewall" => format!("firewall `{}`", shared.firewall),
             "ssh_key" => format!("SSH key `{}`", shared.ssh_key),
+            "address" | "own_address" => format!(
+                "address `{}`, which is billed until then,",
+                Vm::cloud_name(&self.params.vm)
+            ),
             _ => {
                 format!("server `{}`, which is billed until then,", Vm::cloud_name(&self.params.vm))
             }
@@ -454,21 +489,4 @@ impl Operation for ProvisionVm {
 fn strings(value: &Value) -> Vec<String> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
     items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
-}
-
-/// 256 random bits in hexadecimal digits.
-fn random_token() -> Secret {
-    Secret::new(hex::encode(rand::random::<[u8; 32]>()))
-}
-
-/// A fresh ed25519 pair: the public line, and the private key in OpenSSH's form.
-fn deploy_key_pair(path: &EnvironmentPath) -> Result<(String, Secret), OpError> {
-    use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
-    let pair = || -> Result<(String, Secret), ssh_key::Error> {
-        let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)?;
-        key.set_comment(format!("vmkit-{}", path.service()));
-        let private = key.to_openssh(LineEnding::LF)?;
-        Ok((key.public_key().to_openssh()?, Secret::new(private.as_str())))
-    };
-    pair().map_err(|error| OpError::KeyPair { detail: error.to_string() })
 }

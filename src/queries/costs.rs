@@ -105,16 +105,12 @@ pub struct Costs {
     pub trouble: Vec<String>,
 }
 
-/// What all VMs cost per month at the prices of their orders, by currency.
-pub fn monthly_of(vms: &[VmRow]) -> Vec<Money> {
-    Money::sums(vms.iter().filter(|row| is_billed(row.vm.state)).map(|row| row.monthly))
-}
-
 /// Whether a VM in that state is billed: a row exists before its server and until after it.
-fn is_billed(state: VmState) -> bool {
+pub(super) fn is_billed(state: VmState) -> bool {
     match state {
-        VmState::Ordered | VmState::Ready | VmState::Deleting => true,
-        VmState::Deleted => false,
+        VmState::Ordered | VmState::Ready | VmState::Parked | VmState::Deleting => true,
+        // Its server is gone; what is kept of it is found at the cloud, apart.
+        VmState::Kept | VmState::Deleted => false,
     }
 }
 

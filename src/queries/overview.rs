@@ -1,9 +1,9 @@
 //! Everything at a glance.
 
-use super::costs::monthly_of;
+use super::costs::is_billed;
 use crate::domain::clock::Millis;
 use crate::domain::deploy::Deploy;
-use crate::domain::environment::Environment;
+use crate::domain::environment::{Environment, VmState};
 use crate::domain::money::Money;
 use crate::fleet::{Fleet, Presence};
 use crate::operations::OpError;
@@ -28,7 +28,10 @@ impl EnvironmentLine {
     /// One word for how it is.
     pub fn health(&self) -> &'static str {
         let linked = self.presence.as_ref().is_some_and(|presence| presence.linked);
+        let rests = self.vm.as_ref().map(|row| row.vm.state);
         match (&self.vm, &self.live) {
+            _ if rests == Some(VmState::Kept) => "destroyed_restorable",
+            _ if rests == Some(VmState::Parked) => "parked",
             (None, _) => "no_vm",
             (Some(_), _) if !linked => "agent_silent",
             (Some(_), None) => "nothing_deployed",
@@ -103,7 +106,7 @@ pub async fn overview(
         environments,
         bare_apps,
         idle_vms,
-        monthly: monthly_of(&vms),
+        monthly: Money::sums(billed(store, &vms).await?),
         running: store.open_operations().await?,
         approvals: store.plans_waiting(now).await?,
         attention,
@@ -142,4 +145,16 @@ fn matches(line: &EnvironmentLine, query: &str) -> bool {
         address,
     ];
     texts.into_iter().flatten().any(|text| text.contains(query))
+}
+
+/// What each VM costs; one whose server is gone costs what is kept of it.
+async fn billed(store: &Store, vms: &[VmRow]) -> Result<Vec<Money>, OpError> {
+    let kept = store.retirements().await?;
+    let cost = |row: &VmRow| match row.vm.state {
+        VmState::Kept => {
+            kept.iter().rev().find(|one| one.vm == Some(row.vm.id)).and_then(|one| one.monthly)
+        }
+        state => is_billed(state).then_some(row.monthly),
+    };
+    Ok(vms.iter().filter_map(cost).collect())
 }

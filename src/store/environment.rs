@@ -152,7 +152,11 @@ impl Store {
             let secrets = collect(select.query([&id])?, |row| Ok(row.get::<_, String>(0)?))?;
             tx.execute("delete from deploy_key where environment = ?1", [&id])?;
             for secret in secrets {
-                tx.execute("delete from secret where id = ?1", [secret])?;
+                tx.execute(
+                    "delete from secret where id = ?1
+                     and not exists (select 1 from deploy_key where secret = ?1)",
+                    [secret],
+                )?;
             }
             tx.execute(
                 "update environment set deleted_at = coalesce(deleted_at, ?2), vm = null where id = ?1",

@@ -222,6 +222,8 @@ fn vm(id: VmId) -> VmRow {
             region: "fsn1".parse().expect("a region"),
             arch: crate::domain::size::Arch::Amd64,
             address: None,
+            address_id: None,
+            ipv6: None,
             known_hosts: None,
             state: VmState::Ordered,
             created_at: NOW,

@@ -32,8 +32,8 @@ pub enum Enrolment {
     Used,
 }
 
-const COLUMNS: &str = "select id, provider, provider_id, size, region, arch, address, known_hosts,
-    state, monthly_amount, monthly_currency, created_at from vm";
+const COLUMNS: &str = "select id, provider, provider_id, size, region, arch, address, address_id, ipv6,
+    known_hosts, coalesce(rest, state) as state, monthly_amount, monthly_currency, created_at from vm";
 
 fn read_vm(row: &Row<'_>) -> Outcome<VmRow> {
     let currency: Currency = word(row, "monthly_currency")?;
@@ -46,6 +46,8 @@ fn read_vm(row: &Row<'_>) -> Outcome<VmRow> {
             region: parsed(row, "region")?,
             arch: word::<Arch>(row, "arch")?,
             address: parsed_or_null(row, "address")?,
+            address_id: row.get("address_id")?,
+            ipv6: parsed_or_null(row, "ipv6")?,
             known_hosts: row.get("known_hosts")?,
             state: word(row, "state")?,
             created_at: Millis(row.get("created_at")?),
@@ -61,8 +63,8 @@ impl Store {
             let vm = &row.vm;
             tx.execute(
                 "insert into vm (id, provider, provider_id, size, region, arch, address, known_hosts,
-                     state, monthly_amount, monthly_currency, created_at)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) on conflict do nothing",
+                     state, monthly_amount, monthly_currency, created_at, address_id, ipv6)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) on conflict do nothing",
                 params![
                     vm.id.to_string(),
                     vm.provider,
@@ -75,7 +77,9 @@ impl Store {
                     vm.state.as_str(),
                     row.monthly.amount.to_string(),
                     row.monthly.currency.to_string(),
-                    vm.created_at.0
+                    vm.created_at.0,
+                    vm.address_id,
+                    vm.ipv6.map(|address| address.to_string())
                 ],
             )?;
             Ok(())
@@ -119,6 +123,38 @@ impl Store {
         .await
     }
 
+    /// Notes the VM's address of its own; none once it is gone.
+    pub async fn set_vm_address_id(
+        &self,
+        id: VmId,
+        address_id: Option<String>,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "update vm set address_id = ?2 where id = ?1",
+                params![id.to_string(), address_id],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes the VM's IPv6 address.
+    pub async fn set_vm_ipv6(
+        &self,
+        id: VmId,
+        address: Option<std::net::Ipv6Addr>,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "update vm set ipv6 = ?2 where id = ?1",
+                params![id.to_string(), address.map(|address| address.to_string())],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Notes the host key that the agent reported.
     pub async fn set_vm_known_hosts(&self, id: VmId, line: String) -> Result<(), StoreError> {
         self.write(move |tx| {
@@ -156,9 +192,15 @@ impl Store {
     /// Moves a VM along its life. What is gone stays gone, and its agent's key goes with it.
     pub async fn set_vm_state(&self, id: VmId, state: VmState) -> Result<(), StoreError> {
         self.write(move |tx| {
+            let (state_column, rest) = match state {
+                VmState::Parked | VmState::Kept => ("ready", Some(state.as_str())),
+                VmState::Ordered | VmState::Ready | VmState::Deleting | VmState::Deleted => {
+                    (state.as_str(), None)
+                }
+            };
             tx.execute(
-                "update vm set state = ?2 where id = ?1 and state != 'deleted'",
-                params![id.to_string(), state.as_str()],
+                "update vm set state = ?2, rest = ?3 where id = ?1 and state != 'deleted'",
+                params![id.to_string(), state_column, rest],
             )?;
             if state == VmState::Deleted {
                 tx.execute(

@@ -57,6 +57,8 @@ const PROVISION: &[Outside] = &[
     cloud("ssh_key", "POST", "/ssh_keys$"),
     cloud("firewall", "GET", "/firewalls$"),
     cloud("firewall", "POST", "/firewalls$"),
+    cloud("address", "GET", "/primary_ips$"),
+    cloud("address", "POST", "/primary_ips$"),
     cloud("create_server", "GET", "/images$"),
     cloud("create_server", "GET", "/servers$"),
     cloud("create_server", "POST", "/servers$"),
@@ -103,6 +105,9 @@ const DESTROY: &[Outside] = &[
     cloud("delete_server", "DELETE", r"/servers/\d+$"),
     cloud("delete_server", "GET", r"/actions/\d+$"),
     cloud("delete_server", "GET", r"/servers/\d+$"),
+    cloud("delete_address", "GET", "/primary_ips$"),
+    cloud("delete_address", "GET", r"/primary_ips/\d+$"),
+    cloud("delete_address", "DELETE", r"/primary_ips/\d+$"),
     cloud("delete_firewall", "GET", "/firewalls$"),
     cloud("delete_firewall", "DELETE", r"/firewalls/\d+$"),
     cloud("delete_ssh_key", "GET", "/ssh_keys$"),
@@ -172,7 +177,9 @@ impl Job {
                 "prepare",
                 "ssh_key",
                 "firewall",
+                "address",
                 "create_server",
+                "own_address",
                 "wait_server",
                 "wait_agent",
                 "record",
@@ -204,9 +211,17 @@ impl Job {
                 "prove",
                 "unlock_kamal",
             ],
-            Self::Destroy => {
-                &["revoke_access", "delete_server", "delete_firewall", "delete_ssh_key", "forget"]
-            }
+            Self::Destroy => &[
+                "revoke_access",
+                "remove_records",
+                "remove_app",
+                "delete_server",
+                "delete_snapshot",
+                "delete_address",
+                "delete_firewall",
+                "delete_ssh_key",
+                "forget",
+            ],
             Self::Domain => &["claim", "point", "look"],
         }
     }

@@ -67,7 +67,7 @@ async fn every_call_of(job: Job) {
 
 /// Whether nothing can bring back what is gone when this call is refused.
 fn has_no_way_back(job: Job, call: Outside) -> bool {
-    let deleted = ["delete_firewall", "delete_ssh_key"].contains(&call.step);
+    let deleted = ["delete_address", "delete_firewall", "delete_ssh_key"].contains(&call.step);
     let deleting = call.at == At::Cloud && call.path.contains("/actions/");
     job == Job::Destroy && (deleted || deleting)
 }

@@ -8,6 +8,7 @@ use vmkit::domain::ids::OperationId;
 use vmkit::domain::operation::OperationState;
 use vmkit::domain::secret::Secret;
 use vmkit::operations::deploy::{DeployRequest, ReleaseEnv, Version};
+use vmkit::operations::destroy::Wanted;
 use vmkit::operations::domains::Asked;
 use vmkit::operations::environments::NewEnvironment;
 use vmkit::operations::maintain_vm::Action;
@@ -119,9 +120,9 @@ impl Job {
                 begun(maintain_vm::start(context, &request, None, ask).await)
             }
             Self::Destroy => {
-                let plan = destroy::plan(context, &path, true).await?;
+                let plan = destroy::plan(context, &path, Wanted::Purge).await?;
                 plans::approve(context, plan.id, "a person").await?;
-                begun(destroy::start(context, &path, plan.id, ask).await)
+                begun(destroy::start(context, &path, None, plan.id, ask).await)
             }
             Self::Domain => domains::start(context, &path, &app_name(), ask).await,
         }

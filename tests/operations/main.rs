@@ -18,6 +18,7 @@ mod resize_trouble;
 mod ssh;
 mod stage;
 mod trouble;
+mod undo;
 
 use jobs::Job;
 use stage::Stage;

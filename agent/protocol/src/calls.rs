@@ -42,6 +42,8 @@ pub enum Call {
         /// The prepared key's public half, so that no other is meant.
         public_key: String,
     },
+    /// Takes one app off a VM that others use: answered by [`Reply::AppRemoved`].
+    RemoveApp(RemoveApp),
     /// From a newer gateway; the agent answers with the fault `unsupported`.
     #[serde(other)]
     Unknown,
@@ -100,9 +102,42 @@ pub enum Reply {
         /// False where it was in place already.
         changed: bool,
     },
+    /// To [`Call::RemoveApp`].
+    AppRemoved(AppRemoved),
     /// From a newer agent.
     #[serde(other)]
     Unknown,
+}
+
+/// Which app is to go from a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveApp {
+    /// The app's slug.
+    pub app: String,
+    /// The environment's name.
+    pub environment: String,
+    /// The Kamal services whose containers go: `APP-ENV`, and those of its accessories.
+    pub services: Vec<String>,
+    /// The public key that deploys it, where nobody else's does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy_key: Option<String>,
+    /// Whether the volumes of those containers go too, which loses their data.
+    #[serde(default)]
+    pub volumes: bool,
+}
+
+/// What went with an app.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppRemoved {
+    /// The containers' names.
+    pub containers: Vec<String>,
+    /// Whether the proxy had a route to it.
+    pub route: bool,
+    /// The volumes' names.
+    pub volumes: Vec<String>,
+    /// Whether the deploy key lets nobody in any more.
+    pub key: bool,
 }
 
 /// An environment's runtime env values, as Docker's `--env-file` reads them.

@@ -61,7 +61,7 @@ fn put(host: &Host, file: &EnvFile, content: &[u8]) -> Result<bool, Fault> {
 
 /// As VMKit's own names of apps and environments are made; the agent looks again, since these
 /// become paths.
-fn is_slug(text: &str) -> bool {
+pub(super) fn is_slug(text: &str) -> bool {
     text.len() <= 30
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
@@ -76,7 +76,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Kamal holds a directory as its lock while it deploys, and must not see the values change.
-fn refuse_if_locked(host: &Host, app: &str, environment: &str) -> Result<(), Fault> {
+pub(super) fn refuse_if_locked(host: &Host, app: &str, environment: &str) -> Result<(), Fault> {
     if host.kamal_folder().join(format!("lock-{app}-{environment}")).is_dir() {
         return Err(Fault::kamal_locked(format!(
             "a deploy of `{app}/{environment}` holds Kamal's lock; its values change afterwards"

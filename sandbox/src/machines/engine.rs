@@ -1,6 +1,7 @@
 //! The Docker Engine API of a machine, on its Unix socket: what an agent needs to watch containers.
 
 mod answers;
+mod exec;
 mod logs;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use self::answers::{API_VERSION, MIN_API_VERSION};
 use super::docker::{Container, Docker};
 use super::events::Event;
+use super::proxy::Proxy;
 use crate::{SandboxError, serve};
 
 /// How long a container may take to end after SIGTERM, where the request does not say.
@@ -33,6 +35,7 @@ type Query = BTreeMap<String, String>;
 /// Serves `docker` on `socket` until `off`.
 pub(super) fn serve(
     docker: &Docker,
+    proxy: &Proxy,
     socket: &Path,
     off: &CancellationToken,
     tasks: &TaskTracker,
@@ -41,12 +44,21 @@ pub(super) fn serve(
     drop(std::fs::remove_file(socket));
     let listener = UnixListener::bind(socket)
         .map_err(|source| SandboxError::io("listen on", socket, source))?;
-    let router = Router::new().fallback(dispatch).with_state(docker.clone());
+    let router = Router::new()
+        .fallback(dispatch)
+        .with_state(Engine { docker: docker.clone(), execs: exec::Execs::new(proxy.clone()) });
     serve::serve_unix(listener, router, off, tasks);
     Ok(())
 }
 
-async fn dispatch(State(docker): State<Docker>, request: Request) -> Response {
+/// What the socket serves.
+#[derive(Clone)]
+struct Engine {
+    docker: Docker,
+    execs: exec::Execs,
+}
+
+async fn dispatch(State(Engine { docker, execs }): State<Engine>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let numbered = |text: &&str| text.starts_with(|c: char| c.is_ascii_digit());
@@ -67,6 +79,13 @@ async fn dispatch(State(docker): State<Docker>, request: Request) -> Response {
         (&Method::GET, ["info"]) => Json(answers::info(&docker)).into_response(),
         (&Method::GET, ["events"]) => events(&docker, &query),
         (&Method::GET, ["containers", "json"]) => list(&docker, &query),
+        (&Method::POST, ["containers", name, "exec"]) => {
+            let name = docker.get(name).map(|info| info.name).unwrap_or_default();
+            let body = axum::body::to_bytes(request.into_body(), 64 * 1024).await;
+            execs.create(&name, &body.unwrap_or_default())
+        }
+        (&Method::POST, ["exec", id, "start"]) => execs.start(id),
+        (&Method::GET, ["exec", id, "json"]) => execs.inspect(id),
         (method, ["containers", name, rest @ ..]) => match docker.find(name) {
             Ok(container) => one(&docker, &container, method, rest, &query).await,
             Err(text) => problem(StatusCode::NOT_FOUND, &text),

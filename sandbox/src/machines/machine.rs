@@ -232,7 +232,7 @@ impl Machine {
         let now = Power { off: CancellationToken::new(), tasks: TaskTracker::new() };
         self.begin_boot()?;
         let socket = self.0.root.join("run/docker.sock");
-        engine::serve(&self.0.docker, &socket, &now.off, &now.tasks)?;
+        engine::serve(&self.0.docker, &self.0.proxy, &socket, &now.off, &now.tasks)?;
         self.0.docker.power_on().await;
         self.0.proxy.power_on().await?;
         self.0.sshd.power_on().await;

@@ -18,10 +18,9 @@ use crate::fleet::LogQuery;
 use crate::github::{Conclusion, GitHub, JobFacts, PullState, RunFacts, RunStatus};
 use crate::operations::agents::linked;
 use crate::operations::environments::{app, environment};
-use crate::operations::{Context, OpError, Operation, Run, Step, StepEnd, env, repo};
-use crate::pipeline::{WORKFLOW_FILE, known_hosts_variable, ssh_key_secret};
+use crate::operations::{Context, OpError, Operation, Run, Step, StepEnd, env, keys, repo};
+use crate::pipeline::WORKFLOW_FILE;
 use crate::store::{AppRow, Changes, Failure};
-use crate::vault::Purpose;
 
 /// The branch on which later changes of the config gather.
 const CONFIG_BRANCH: &str = "vmkit/config";
@@ -104,24 +103,6 @@ impl DeployApp {
         let message = format!("merge {}, then deploy again", pull.html_url);
         let result = json!({ "pull": pull.number, "url": pull.html_url, "files": paths });
         Ok(StepEnd::NeedsMerge { result, message })
-    }
-
-    /// Puts the deploy key and the VM's host key where the workflow finds them.
-    async fn grant_access(&self) -> Result<Value, OpError> {
-        let (row, github) = (self.app().await?, self.github().await?);
-        let store = &self.context.store;
-        let path = &self.params.path;
-        let no_vm = || OpError::NoVm { environment: path.to_string() };
-        let environment = environment(store, path).await?;
-        let key = store.deploy_key(environment.id, self.params.vm).await?.ok_or_else(no_vm)?;
-        let sealed = store.secret(key.secret).await?.unwrap_or_default();
-        let private =
-            self.context.vault.unseal(&sealed, Purpose::DeployKey, &key.secret.to_string())?;
-        let vm = store.vm(self.params.vm).await?.ok_or_else(no_vm)?;
-        let known_hosts = vm.vm.known_hosts.unwrap_or_default();
-        github.put_secret(&row.app.repo, &ssh_key_secret(path), &private).await?;
-        github.put_variable(&row.app.repo, &known_hosts_variable(path), &known_hosts).await?;
-        Ok(Value::Null)
     }
 
     pub(super) async fn write_env(&self, revision: u32) -> Result<Value, OpError> {
@@ -407,7 +388,10 @@ impl Operation for DeployApp {
         async move {
             let output = match step {
                 "commit_config" => return self.commit_config(run).await,
-                "grant_access" => self.grant_access().await?,
+                "grant_access" => {
+                    keys::grant(&self.context, &self.params.path, self.params.vm).await?;
+                    Value::Null
+                }
                 "write_env" => self.write_env(self.params.env_revision).await?,
                 "dispatch" => self.dispatch(run).await?,
                 "watch" => self.watch(run).await?,

@@ -27,6 +27,8 @@ fn vm(provider: &str, price: &str, currency: Currency, power: Power, on_it: &[&s
         region: "fsn1".parse().expect("a region"),
         arch: crate::domain::size::Arch::Amd64,
         address: None,
+        address_id: None,
+        ipv6: None,
         known_hosts: None,
         state: VmState::Ready,
         created_at: now(),
@@ -178,7 +180,7 @@ fn no_amount_goes_through_a_float() {
             );
         }
     }
-    let list = serde_json::to_value(&catalogue().lists[0].extras).expect("JSON");
+    let list = serde_json::to_value(catalogue().lists[0].extras).expect("JSON");
     assert_eq!(list["snapshot_gb"]["amount"], "0.0110");
     let size = serde_json::to_value(&offers()[0].size).expect("JSON");
     assert_eq!(size["monthly"]["amount"], "5.99");

@@ -1,0 +1,169 @@
+//! Takes one app off a VM that others use: its route first, so that nobody is sent to a container
+//! that ends; then its containers, its env files and the key that deploys it.
+
+use std::io;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::exec::{CreateExecOptions, StartExecOptions};
+use bollard::query_parameters::{
+    RemoveContainerOptionsBuilder, RemoveVolumeOptions, StopContainerOptionsBuilder,
+};
+use vmkit_agent_protocol::calls::{AppRemoved, Container, RemoveApp};
+
+use super::containers::{containers, is_absent};
+use super::{Fault, blocking, env_files};
+use crate::docker::Engine;
+use crate::files::{self, Access};
+use crate::host::Host;
+
+/// The proxy's container, and the program in it.
+const PROXY: &str = "kamal-proxy";
+/// How long a container may take to end, in seconds; Docker's own default is 10.
+const GRACE_S: i32 = 30;
+/// How long the proxy may take to drain a route.
+const DRAIN: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Removes it. What is gone already is fine, so it may be asked for again.
+pub(super) async fn remove(
+    host: &Host,
+    engine: &Engine,
+    wanted: RemoveApp,
+) -> Result<AppRemoved, Fault> {
+    for name in [&wanted.app, &wanted.environment] {
+        if !env_files::is_slug(name) {
+            let text = format!("`{name}` is not the name of an app or environment");
+            return Err(Fault::invalid(text));
+        }
+    }
+    let service = format!("{}-{}", wanted.app, wanted.environment);
+    let beside = format!("{service}-");
+    if let Some(other) =
+        wanted.services.iter().find(|one| **one != service && !one.starts_with(&beside))
+    {
+        return Err(Fault::invalid(format!("`{other}` is no service of `{service}`")));
+    }
+    env_files::refuse_if_locked(host, &wanted.app, &wanted.environment)?;
+    let docker = engine.get().await.map_err(|error| Fault::docker(&error))?;
+    let all = containers(engine).await?;
+    let mut removed = AppRemoved::default();
+    if all.iter().any(|one| one.name == PROXY && one.state == "running") {
+        removed.route = unroute(&docker, &service).await?;
+    }
+    let ours = |one: &&Container| {
+        one.labels.get("service").is_some_and(|label| wanted.services.contains(label))
+    };
+    for container in all.iter().filter(ours) {
+        let volumes = match wanted.volumes {
+            true => volumes_of(&docker, &container.id).await?,
+            false => Vec::new(),
+        };
+        end(&docker, &container.id).await?;
+        removed.containers.push(container.name.clone());
+        for volume in volumes {
+            if drop_volume(&docker, &volume).await? {
+                removed.volumes.push(volume);
+            }
+        }
+    }
+    let host = host.clone();
+    let files = blocking(move || clear_files(&host, &wanted)).await?;
+    removed.key = files.map_err(|error| Fault::files(&error))?;
+    Ok(removed)
+}
+
+/// Takes the route away, as Kamal would. False where there was none.
+async fn unroute(docker: &Docker, service: &str) -> Result<bool, Fault> {
+    let failed = |error: bollard::errors::Error| Fault::docker(&error);
+    let command = CreateExecOptions {
+        cmd: Some(vec!["kamal-proxy", "remove", service]),
+        ..CreateExecOptions::default()
+    };
+    let exec = docker.create_exec(PROXY, command).await.map_err(failed)?;
+    let detached = StartExecOptions { detach: true, ..StartExecOptions::default() };
+    docker.start_exec(&exec.id, Some(detached)).await.map_err(failed)?;
+    let deadline = tokio::time::Instant::now() + DRAIN;
+    loop {
+        let state = docker.inspect_exec(&exec.id).await.map_err(failed)?;
+        if state.running != Some(true) {
+            // It ends with 1 where there is no such route.
+            return Ok(state.exit_code == Some(0));
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(Fault::timed_out(DRAIN));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn volumes_of(docker: &Docker, id: &str) -> Result<Vec<String>, Fault> {
+    let inspected = match docker.inspect_container(id, None).await {
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        inspected => inspected.map_err(|error| Fault::docker(&error))?,
+    };
+    let mounts = inspected.mounts.unwrap_or_default();
+    Ok(mounts.into_iter().filter_map(|mount| mount.name).filter(|name| !name.is_empty()).collect())
+}
+
+async fn end(docker: &Docker, id: &str) -> Result<(), Fault> {
+    let stop = StopContainerOptionsBuilder::new().t(GRACE_S).build();
+    let remove = RemoveContainerOptionsBuilder::new().force(true).build();
+    for done in [
+        docker.stop_container(id, Some(stop)).await,
+        docker.remove_container(id, Some(remove)).await,
+    ] {
+        match done {
+            Err(error) if !is_absent(&error) => return Err(Fault::docker(&error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// False where another container uses it, or it is gone.
+async fn drop_volume(docker: &Docker, name: &str) -> Result<bool, Fault> {
+    match docker.remove_volume(name, None::<RemoveVolumeOptions>).await {
+        Ok(()) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(Fault::docker(&error)),
+    }
+}
+
+/// Removes the env file with its history, and the deploy key; whether the key is gone.
+fn clear_files(host: &Host, wanted: &RemoveApp) -> io::Result<bool> {
+    let (app, environment) = (&wanted.app, &wanted.environment);
+    fine_if_absent(std::fs::remove_file(
+        host.path(&format!("etc/vmkit/env/{app}/{environment}.env")),
+    ))?;
+    fine_if_absent(std::fs::remove_dir_all(
+        host.path(&format!("var/lib/vmkit/env/{app}/{environment}")),
+    ))?;
+    match &wanted.deploy_key {
+        Some(key) => Ok(forget_key(host, key).is_ok()),
+        None => Ok(false),
+    }
+}
+
+fn fine_if_absent(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the key out of those that Kamal's user lets in; the lines of others stay as they are.
+fn forget_key(host: &Host, key: &str) -> io::Result<()> {
+    let body = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
+    let Some(ours) = body(key) else { return Ok(()) };
+    let (group, home) = host.user("kamal").unwrap_or((0, "/home/kamal".to_owned()));
+    let path = host.path(&format!("{home}/.ssh/authorized_keys"));
+    let text = std::fs::read_to_string(&path)?;
+    let kept: Vec<&str> = text.lines().filter(|line| body(line).as_ref() != Some(&ours)).collect();
+    if kept.len() == text.lines().count() {
+        return Ok(());
+    }
+    // sshd reads it as the user, who may share it with nobody.
+    let access = Access { mode: 0o640, group: Some(group) };
+    files::write_whole(&path, (kept.join("\n") + "\n").as_bytes(), access)
+}
