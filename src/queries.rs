@@ -1,7 +1,9 @@
 //! What is read: one file per question. Nothing here changes anything.
 
 pub mod costs;
+pub mod deploy_log;
 pub mod deploys;
+pub mod diagnosis;
 pub mod doctor;
 pub mod env;
 pub mod logs;

@@ -1,4 +1,4 @@
-//! `get_logs`: an app's own output. Text only, fenced as data from outside.
+//! `get_logs`: an app's own output, or the log of a deploy's job. Text only, fenced as data from outside.
 
 use regex::Regex;
 use rmcp::{tool, tool_router};
@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::mcp::{Answer, Parameters, Server, ToolError, fence, line, when};
+use crate::queries::deploy_log::{DeployLog, deploy_log};
 use crate::queries::logs::{Wanted, logs};
 
 const LINES: u32 = 100;
@@ -13,10 +14,20 @@ const LINES: u32 = 100;
 const BYTES_MAX: usize = 32_000;
 const LINE_MAX: usize = 2_000;
 
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Source {
+    #[default]
+    App,
+    Deploy,
+}
+
 #[derive(Deserialize, JsonSchema)]
 struct Input {
     /// Such as shop/staging.
     environment: String,
+    /// deploy: the newest deploy's failed (else last) job, with grep and limit only.
+    source: Option<Source>,
     /// From this age (15m, 2h) or time on.
     since: Option<String>,
     /// Before this age or time.
@@ -35,7 +46,7 @@ impl Server {
     #[tool(
         name = "get_logs",
         title = "Logs",
-        description = "The app's own output in an environment, newest lines last, with since, until and grep. Says from when on nothing is missing.",
+        description = "The app's own output in an environment, newest lines last, with since, until and grep; or a deploy's job log. Says from when on nothing is missing.",
         annotations(
             read_only_hint = true,
             destructive_hint = false,
@@ -50,6 +61,19 @@ impl Server {
         let path = self.environment(&input.environment).await?;
         let context = self.context();
         let now = context.clock.now();
+        let limit = input.limit.unwrap_or(LINES) as usize;
+        if input.source == Some(Source::Deploy) {
+            if input.since.is_some() || input.until.is_some() || input.role.is_some() {
+                return Err(ToolError::new(
+                    "bad_argument",
+                    "with source `deploy` the fields `since`, `until` and `role` mean nothing",
+                )
+                .fix("leave them out; `grep` and `limit` work"));
+            }
+            let grep = input.grep.as_deref().map(pattern).transpose()?;
+            let log = deploy_log(context, &path, grep.as_ref(), limit).await?;
+            return Ok(Answer::text(job_text(&log)));
+        }
         let time = |field: &str, text: Option<String>| {
             text.map(|text| when(field, &text, now)).transpose()
         };
@@ -58,7 +82,7 @@ impl Server {
             since: time("since", input.since)?,
             until: time("until", input.until)?,
             grep: input.grep.as_deref().map(pattern).transpose()?,
-            limit: input.limit.unwrap_or(LINES) as usize,
+            limit,
         };
         let page = logs(&context.store, &context.vault, &context.fleet, &path, wanted).await?;
         Ok(Answer::text(text(&page, &path.to_string())))
@@ -74,6 +98,24 @@ fn pattern(text: &str) -> Result<Regex, ToolError> {
         )
         .fix("escape characters such as ( [ . * with a backslash")
     })
+}
+
+fn job_text(log: &DeployLog) -> String {
+    let mut kept: Vec<String> = Vec::new();
+    let mut bytes = 0;
+    for said in log.lines.iter().rev() {
+        let said: String = said.chars().take(LINE_MAX).collect();
+        bytes += said.len() + 1;
+        if bytes > BYTES_MAX {
+            break;
+        }
+        kept.push(said);
+    }
+    let older = log.more || kept.len() < log.lines.len();
+    kept.reverse();
+    let older = if older { "; older lines match too, narrow with grep" } else { "" };
+    let head = format!("{} lines of {}, {}{older}", kept.len(), log.what, log.url);
+    if kept.is_empty() { head } else { format!("{head}\n{}", fence("logs", &kept.join("\n"))) }
 }
 
 fn text(page: &crate::queries::logs::LogPage, environment: &str) -> String {

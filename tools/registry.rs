@@ -8,6 +8,7 @@ mod create_environment;
 mod deploy;
 mod destroy;
 mod get_costs;
+mod diagnose;
 mod get_logs;
 mod get_operation;
 mod get_overview;
@@ -38,6 +39,7 @@ pub(crate) fn all() -> Vec<Entry> {
         tool(Server::scan_repo_router(), Read, Installation),
         tool(Server::list_sizes_router(), Read, Nothing),
         tool(Server::get_logs_router(), Read, Environment),
+        tool(Server::diagnose_router(), Read, Environment),
         tool(Server::list_deploys_router(), Read, Environment),
         tool(Server::list_env_router(), Read, Environment),
         tool(Server::get_operation_router(), Read, Operation),

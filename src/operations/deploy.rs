@@ -1,5 +1,6 @@
 //! `deploy` and `rollback`: a version of the app, live and proven.
 
+pub mod evidence;
 mod prove;
 mod restore;
 mod steps;

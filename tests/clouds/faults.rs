@@ -22,6 +22,8 @@ const ANSWER: Duration = Duration::from_millis(400);
 const LATE_MS: u64 = 600;
 /// Longer than any call may take under any fault here.
 const CASE_MAX: Duration = Duration::from_secs(60);
+/// How many of the slowest cases are named, where a client that waits too long shows itself first.
+const SLOWEST_SHOWN: usize = 5;
 const READS: &[&str] = &["GET"];
 const WRITES: &[&str] = &["POST", "PUT", "DELETE", "PATCH"];
 const KEY: &str =
@@ -125,6 +127,13 @@ struct Case {
     times: Option<u32>,
 }
 
+impl Case {
+    fn shown(&self) -> String {
+        let how_often = if self.times.is_some() { "once" } else { "always" };
+        format!("{} under {} ({:?}, {how_often})", self.call, self.fault.name(), self.methods)
+    }
+}
+
 fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for (call, changes) in CALLS {
@@ -196,31 +205,41 @@ where
             };
             let mut seen = Vec::new();
             while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
-                seen.push(run(&stage, &standing, case).await);
+                let begun = Instant::now();
+                let outcome = run(&stage, &standing, case).await;
+                seen.push((outcome, begun.elapsed(), case.shown()));
             }
+            let provider = stage.terms.provider;
             stage.stop().await;
-            seen
+            (provider, seen)
         })
     });
     let mut codes: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let mut clean = 0;
+    let (mut cloud, mut clean, mut times) = ("", 0, Vec::new());
     for worker in futures::future::join_all(workers).await {
-        for outcome in worker.expect("no case panics") {
+        let (provider, seen) = worker.expect("no case panics");
+        cloud = provider;
+        for (outcome, took, shown) in seen {
             match outcome {
                 Ok(()) => clean += 1,
                 Err(code) => *codes.entry(code).or_default() += 1,
             }
+            times.push((took, shown));
         }
     }
     let clear: usize = codes.values().sum();
     eprintln!(
-        "{} calls x {} faults (reads and writes, once and always) = {} cases, {clean} clean, \
-         {clear} clear errors {codes:?}, in {:.1} s",
+        "{cloud}: {} calls x {} faults (reads and writes, once and always) = {} cases, {clean} \
+         clean, {clear} clear errors {codes:?}, never two servers, in {:.1} s",
         CALLS.len(),
         faults().len(),
         cases.len(),
         begun.elapsed().as_secs_f64()
     );
+    times.sort_by(|(one, _), (other, _)| other.cmp(one));
+    for (took, shown) in times.iter().take(SLOWEST_SHOWN) {
+        eprintln!("  {:.1} s: {shown}", took.as_secs_f64());
+    }
     assert_eq!(clean + clear, cases.len());
     assert!(clean > cases.len() / 3, "a single fault is mostly got over");
 }
@@ -232,8 +251,7 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 /// Makes a scene, plays the fault, calls, heals, and calls again: that must work, and leave one.
 async fn run(stage: &Stage, standing: &Standing, case: &Case) -> Result<(), &'static str> {
-    let shown =
-        format!("{} under {} ({:?}, {:?})", case.call, case.fault.name(), case.methods, case.times);
+    let shown = case.shown();
     let Standing { calm, hasty, .. } = standing;
     let setting = scene(stage, standing, calm, case.call);
     let scene = within(&format!("the scene for {shown}"), setting).await;

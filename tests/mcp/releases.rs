@@ -10,7 +10,12 @@ use crate::story::{Client, Person, Stage, call, data, says};
 
 impl Stage {
     /// Calls the simulated GitHub as the repo's developer.
-    async fn developer(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
+    pub(crate) async fn developer(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Value {
         let url = format!("{}{path}", self.setting("VMKIT_GITHUB_URL"));
         let mut request = reqwest::Client::new().request(method, url);
         request = request.bearer_auth(self.setting("VMKIT_GITHUB_TOKEN"));
@@ -30,7 +35,7 @@ impl Stage {
     }
 
     /// An environment with a VM, set up by `client`.
-    async fn with_a_vm(&self, client: &Client) {
+    pub(crate) async fn with_a_vm(&self, client: &Client) {
         let setup = json!({"repo": "octo/shop", "changes": "direct"});
         let setup = call(client, "setup_repo", setup).await;
         self.merge(says(&setup, "NEEDS_MERGE")["result"]["pull"].as_u64().expect("a pull")).await;
@@ -48,7 +53,7 @@ async fn set(client: &Client, value: &str) {
     says(&call(client, "set_env", set).await, "DONE");
 }
 
-async fn deploy(client: &Client) -> Value {
+pub(crate) async fn deploy(client: &Client) -> Value {
     let done = call(client, "deploy", json!({"environment": "shop/staging"})).await;
     says(&done, "DONE")["result"]["deploy"].clone()
 }

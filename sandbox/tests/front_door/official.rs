@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::Api;
 use crate::skips::skip;
-use crate::stage::Stage;
+use crate::stage::{Stage, eventually};
 
 /// A Python that has an official client: the one that `scripts/test` makes, or the machine's own.
 pub(crate) fn python_with(package: &str) -> Option<PathBuf> {
@@ -112,8 +112,14 @@ async fn the_hcloud_command_is_answered() {
     says("server-type list", "cax41").await;
     says("location list", "nbg1").await;
     says("server delete web", "deleted").await;
-    let (fine, said) = hcloud("server describe web").await;
-    assert!(!fine && said.contains("not found"), "{said}");
+    // This version of the command does not wait for the action, and a server that is being deleted
+    // is still shown, as `deleting`.
+    eventually("the server goes", || async {
+        let (fine, said) = hcloud("server describe web").await;
+        assert!(!fine || said.contains("deleting"), "{said}");
+        (!fine && said.contains("not found")).then_some(())
+    })
+    .await;
     sandbox.stop().await;
 }
 

@@ -9,12 +9,11 @@ use serde_json::{Value, json};
 use vmkit_agent_protocol::bytes::Hidden;
 use vmkit_agent_protocol::calls::{Call, EnvFile};
 
-use super::{Params, STEPS, prove};
+use super::{Params, STEPS, evidence, prove};
 use crate::diagnosis::{self, Evidence};
 use crate::domain::deploy::{DeployAction, DeployState};
 use crate::domain::names::CommitSha;
 use crate::domain::operation::OperationState;
-use crate::fleet::LogQuery;
 use crate::github::{Conclusion, GitHub, JobFacts, PullState, RunFacts, RunStatus};
 use crate::operations::agents::linked;
 use crate::operations::environments::{app, environment};
@@ -225,73 +224,61 @@ impl DeployApp {
     ) -> Result<Value, OpError> {
         match &facts.conclusion {
             Some(Conclusion::Success) => Ok(json!({ "run": facts.id })),
-            Some(Conclusion::Cancelled) => Err(self.failed(
-                "run_cancelled",
-                "the workflow run was cancelled",
-                "deploy again when you want it",
-            )),
             _ => Err(self.explain(github, row, facts).await?),
         }
     }
 
-    /// The root cause of a failed run, from the log of its failed job.
+    /// The root cause of a run that did not end well, from all that can be had.
     async fn explain(
         &self,
         github: &GitHub,
         row: &AppRow,
         facts: &RunFacts,
     ) -> Result<OpError, OpError> {
-        let name = &row.app.repo;
-        let jobs = github.jobs(name, facts.id).await?;
-        let bad = |job: &&JobFacts| {
-            matches!(job.conclusion, Some(Conclusion::Failure | Conclusion::TimedOut))
-        };
-        let Some(job) = jobs.iter().find(bad) else {
-            let text = format!("the run ended without a failed job; see {}", facts.html_url);
-            return Ok(self.failed("run_failed", &text, "look at the run's page"));
-        };
-        let log = github.job_log(name, job.id).await?.unwrap_or_default();
-        let annotations = github.annotations(name, job.id).await?;
-        let proxy = self.proxy_log().await;
-        let evidence = Evidence { annotations: &annotations, job_log: &log, proxy_log: &proxy };
-        let cause = diagnosis::diagnose(&evidence);
+        let mut evidence = Evidence::default();
+        let job = evidence::of_run(github, &row.app.repo, facts, &mut evidence).await?;
+        self.look_at_the_vm(&mut evidence).await?;
         let serving = prove::serving(&self.context, &self.params).await;
         let still = match serving {
             Some(version) => format!("; {} still serves", version.short()),
             None => String::new(),
         };
-        Ok(match cause {
-            Some(cause) => {
-                let evidence = match cause.evidence.first() {
-                    Some(line) => format!(" ({line})"),
-                    None => String::new(),
-                };
-                self.failed(cause.code, &format!("{}{evidence}{still}", cause.cause), cause.fix)
-            }
-            None => {
-                let step = job.steps.iter().find(|s| s.conclusion == Some(Conclusion::Failure));
-                let step = step.map(|s| format!(" at `{}`", s.name)).unwrap_or_default();
-                let text =
-                    format!("job `{}` failed{step}; see {}{still}", job.name, facts.html_url);
-                self.failed("run_failed", &text, "read the job's log on the run's page")
-            }
-        })
+        if let Some(cause) = diagnosis::diagnose(&evidence) {
+            let evidence = match cause.evidence.first() {
+                Some(line) => format!(" ({line})"),
+                None => String::new(),
+            };
+            let text = format!("{}{evidence}{still}", cause.cause);
+            return Ok(self.failed(cause.code, &text, &cause.fix));
+        }
+        if facts.conclusion == Some(Conclusion::Cancelled) {
+            let (text, fix) = ("the workflow run was cancelled", "deploy again when you want it");
+            return Ok(self.failed("run_cancelled", text, fix));
+        }
+        let Some(job) = job else {
+            let text = format!("the run ended without a failed job; see {}", facts.html_url);
+            return Ok(self.failed("run_failed", &text, "look at the run's page"));
+        };
+        let step = evidence.step.map(|step| format!(" at `{step}`")).unwrap_or_default();
+        let text = format!("job `{}` failed{step}; see {}{still}", job.name, facts.html_url);
+        let fix =
+            format!("call `get_logs` with environment `{}` and source `deploy`", self.params.path);
+        Ok(self.failed("run_failed", &text, &fix))
     }
 
-    /// What the proxy said last: only it knows why a version did not get healthy. Empty where the
-    /// agent cannot be asked.
-    async fn proxy_log(&self) -> String {
-        let query = LogQuery {
-            service: "kamal-proxy".to_owned(),
-            role: None,
-            since: None,
+    async fn look_at_the_vm(&self, evidence: &mut Evidence) -> Result<(), OpError> {
+        let environment = environment(&self.context.store, &self.params.path).await?;
+        let deploy = self.context.store.deploy(self.params.deploy).await?;
+        let good = self.context.store.releases(environment.id, 1).await?.pop();
+        let subject = evidence::Subject {
+            environment: &environment,
+            commit: Some(&self.params.commit),
+            env_revision: self.params.env_revision,
+            good: good.as_ref(),
+            since: deploy.map(|deploy| deploy.created_at),
             until: None,
-            grep: None,
-            limit: 50,
         };
-        let page = self.context.fleet.logs(self.params.vm, query).await;
-        let lines = page.map(|page| page.lines).unwrap_or_default();
-        lines.into_iter().map(|line| line.text + "\n").collect()
+        evidence::of_environment(&self.context, subject, evidence).await
     }
 
     /// The version that really runs after a deploy that was stopped, by the agent's word; none
