@@ -44,6 +44,9 @@ pub use vm_link::VmLink;
 /// How long a statement waits for another process's write, in milliseconds.
 pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 
+/// How often the switch to WAL is tried again where another process does the same.
+const WAL_TRIES: u32 = 50;
+
 /// Every migration in order; a file's `user_version` is how many of them it has had.
 const MIGRATIONS: [&str; 6] = [
     include_str!("store/migrations/0001_initial.sql"),
@@ -261,11 +264,26 @@ impl Store {
 fn open_writer(path: &Path) -> Outcome<Connection> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
-    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    to_wal(&connection)?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     migrate(&mut connection, path)?;
     Ok(connection)
+}
+
+/// Switches the file to WAL, which a new file is not in yet. SQLite refuses that at once while
+/// another process does the same, whatever the time-out says; so it is tried again behind a lock
+/// that does wait.
+fn to_wal(connection: &Connection) -> Outcome<()> {
+    for _ in 0..WAL_TRIES {
+        match connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                connection.execute_batch("begin immediate; rollback")?;
+            }
+            switched => return Ok(switched?),
+        }
+    }
+    Ok(connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?)
 }
 
 fn open_reader(path: &Path) -> Outcome<Connection> {

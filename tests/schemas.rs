@@ -125,7 +125,8 @@ fn every_tool_says_what_it_does_to_the_world() {
         assert!(all.iter().all(Option::is_some), "{name}: all four hints are set on purpose");
         assert!(tool.title.is_some(), "{name} has no title");
         let reads = hints.read_only_hint == Some(true);
-        let begins = ["get_", "list_", "scan_", "diagnose"].iter().any(|word| name.starts_with(word));
+        let begins =
+            ["get_", "list_", "scan_", "diagnose"].iter().any(|word| name.starts_with(word));
         assert_eq!(reads, begins, "{name}: what it is called and whether it only reads");
         assert!(!reads || hints.destructive_hint == Some(false), "{name}");
     }

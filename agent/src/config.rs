@@ -99,7 +99,7 @@ impl Config {
             return Ok(());
         }
         let mode = std::fs::metadata(&path).map_err(unreadable)?.permissions().mode() & 0o777;
-        let access = Access { mode, group: None };
+        let access = Access { mode, owner: None, group: None };
         files::write_whole(&path, table.to_string().as_bytes(), access).map_err(unreadable)
     }
 }

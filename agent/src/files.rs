@@ -5,15 +5,16 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Who may read a file: the mode, and the group that root shares it with.
+/// Who may read a file: the mode, and the owner and the group that root gives it to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access {
     pub(crate) mode: u32,
+    pub(crate) owner: Option<u32>,
     pub(crate) group: Option<u32>,
 }
 
 /// For nobody but the owner.
-pub(crate) const PRIVATE: Access = Access { mode: 0o600, group: None };
+pub(crate) const PRIVATE: Access = Access { mode: 0o600, owner: None, group: None };
 
 /// Puts `content` at `path` by writing beside it and renaming; survives a power cut.
 pub(crate) fn write_whole(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
@@ -33,12 +34,12 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn write_new(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
-    // The group is set before the mode opens the file to it, and the content comes last.
+    // They are set before the mode opens the file to them, and the content comes last.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    if let Some(group) = access.group
-        && rustix::process::geteuid().is_root()
-    {
-        rustix::fs::fchown(&file, None, Some(rustix::fs::Gid::from_raw(group)))?;
+    let owner = access.owner.map(rustix::fs::Uid::from_raw);
+    let group = access.group.map(rustix::fs::Gid::from_raw);
+    if (owner.is_some() || group.is_some()) && rustix::process::geteuid().is_root() {
+        rustix::fs::fchown(&file, owner, group)?;
     }
     rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(access.mode))?;
     file.write_all(content)?;

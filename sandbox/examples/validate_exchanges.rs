@@ -211,6 +211,8 @@ impl Judge {
             Some(errors) => errors.into_iter().map(|e| format!("answer {status}: {e}")).collect(),
             None if body.is_null() => Vec::new(),
             None if (300..400).contains(&status) => Vec::new(),
+            // GitHub's document has refusals without a schema (422 of a reference that is gone).
+            None if self.name == "github" && (400..500).contains(&status) => Vec::new(),
             None => vec![format!("answer {status} has a body where none is foreseen")],
         }
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 pub use certificate::retry_certificate;
 pub use check::{Finding, Verified, verify};
-pub use point::{Removed, remove};
+pub use point::{Removed, remove, remove_records};
 pub(super) use steps::load;
 
 use super::environments::environment;

@@ -394,7 +394,12 @@ impl Operation for ProvisionVm {
                 "address" => self.address(None).await?,
                 "create_server" => self.order(run).await?,
                 "own_address" if run.output("address").is_null() => {
-                    self.address(run.output("create_server")["server"].as_str()).await?
+                    let server = run.output("create_server")["server"].as_str();
+                    // Such a cloud gives an address only to a server that is up (DigitalOcean
+                    // refuses while it is being made).
+                    let id = server.unwrap_or_default();
+                    self.cloud().await?.wait_running(id, SERVER_WAIT).await?;
+                    self.address(server).await?
                 }
                 "own_address" => Value::Null,
                 "wait_server" => self.wait_server(run).await?,

@@ -74,6 +74,18 @@ async fn openers_of_one_file_agree_whose_it_is() {
     assert_eq!(a.expect("one").id, b.expect("two").id);
 }
 
+/// Two that switched a new file to WAL at the same moment: one was told at once that it is locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_may_open_a_new_file_at_once() {
+    for _ in 0..20 {
+        let place = place();
+        let all = futures::future::join_all((0..8).map(|_| Store::open(&place.path))).await;
+        let codes: Vec<&str> =
+            all.iter().filter_map(|one| one.as_ref().err()).map(StoreError::code).collect();
+        assert_eq!(codes, [""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn a_file_of_a_newer_vmkit_is_refused_by_name() {
     let place = place();

@@ -97,6 +97,8 @@ async fn no_line_is_lost_or_doubled_over_restarts_of_container_agent_and_link() 
                 agent = rig.start_agent();
             }
             2 => {
+                // One that has only just begun does not listen yet, and ends by the signal itself.
+                rig.linked().await;
                 agent.ask_to_end();
                 assert!(agent.ended().await.success());
                 agent = rig.start_agent();

@@ -22,9 +22,9 @@ async fn a_droplet_is_ordered_deployed_to_and_destroyed() {
     stage.merge(says(&setup, "NEEDS_MERGE")["result"]["pull"].as_u64().expect("a number")).await;
 
     // Both clouds are connected: size and region say which it is, and are told apart.
-    let sizes = call(&client, "list_sizes", json!({"min_memory_gib": 4, "region": "fra1"})).await;
+    let sizes = call(&client, "list_sizes", json!({"min_memory_gb": 4, "region": "fra1"})).await;
     let line = &data(&sizes)["sizes"][0];
-    assert_eq!((&line["provider"], &line["size"]), (&json!("digitalocean"), &json!("s-2vcpu-4gb")));
+    assert_eq!((&line["cloud"], &line["size"]), (&json!("digitalocean"), &json!("s-2vcpu-4gb")));
     assert_eq!(line["monthly"], "USD 24.00");
     let mixed = json!({"environment": "shop/staging", "size": "s-2vcpu-4gb", "region": "fsn1"});
     let mixed = error(&call(&client, "create_environment", mixed).await);

@@ -1,7 +1,7 @@
 //! VMKit as its clients meet it: real processes, real MCP clients of both eras, stdio and HTTP.
 
-mod digitalocean;
 mod diagnosis;
+mod digitalocean;
 mod gateway;
 mod money;
 mod releases;

@@ -114,6 +114,46 @@ const DESTROY: &[Outside] = &[
     cloud("delete_ssh_key", "DELETE", r"/ssh_keys/\d+$"),
 ];
 
+const RETIRE: &[Outside] = &[
+    cloud("note", "GET", "/servers$"),
+    cloud("note", "GET", "/pricing$"),
+    github("revoke_access", "DELETE", "/actions/secrets/VMKIT_"),
+    github("revoke_access", "DELETE", "/actions/variables/VMKIT_"),
+    cloud("stop_server", "GET", "/servers$"),
+    cloud("stop_server", "GET", r"/servers/\d+$"),
+    cloud("stop_server", "POST", "/actions/shutdown$"),
+    cloud("stop_server", "GET", r"/actions/\d+$"),
+    cloud("stop_server", "GET", r"/servers/\d+$"),
+    cloud("keep_snapshot", "GET", "/images$"),
+    cloud("keep_snapshot", "GET", r"/servers/\d+$"),
+    cloud("keep_snapshot", "POST", "/actions/create_image$"),
+    cloud("keep_snapshot", "GET", r"/actions/\d+$"),
+    cloud("keep_snapshot", "GET", r"/images/\d+$"),
+    cloud("keep_address", "GET", r"/primary_ips/\d+$"),
+    cloud("keep_address", "GET", r"/servers/\d+$"),
+    cloud("keep_address", "POST", "/actions/unassign$"),
+    cloud("keep_address", "GET", r"/primary_ips/\d+$"),
+    cloud("delete_server", "GET", "/servers$"),
+    cloud("delete_server", "GET", r"/servers/\d+$"),
+    cloud("delete_server", "DELETE", r"/servers/\d+$"),
+    cloud("delete_server", "GET", r"/actions/\d+$"),
+    cloud("delete_server", "GET", r"/servers/\d+$"),
+];
+
+const RESTORE: &[Outside] = &[
+    cloud("ssh_key", "GET", "/ssh_keys$"),
+    cloud("firewall", "GET", "/firewalls$"),
+    cloud("order_server", "GET", "/servers$"),
+    cloud("order_server", "POST", "/servers$"),
+    cloud("wait_server", "GET", r"/servers/\d+$"),
+    github("grant_access", "GET", "/actions/secrets/public-key$"),
+    github("grant_access", "PUT", "/actions/secrets/VMKIT_"),
+    github("grant_access", "PATCH", "/actions/variables/VMKIT_"),
+    github("grant_access", "POST", "/actions/variables$"),
+    cloud("delete_snapshot", "GET", r"/images/\d+$"),
+    cloud("delete_snapshot", "DELETE", r"/images/\d+$"),
+];
+
 const RESIZE: &[Outside] = &[
     cloud("shut_down", "GET", r"/servers/\d+$"),
     cloud("shut_down", "POST", "/actions/shutdown$"),
@@ -154,6 +194,8 @@ impl Job {
             Self::Resize => RESIZE,
             Self::Reboot => REBOOT,
             Self::Destroy => DESTROY,
+            Self::Retire => RETIRE,
+            Self::Restore => RESTORE,
             Self::Domain => DOMAIN,
         }
     }
@@ -221,6 +263,29 @@ impl Job {
                 "delete_firewall",
                 "delete_ssh_key",
                 "forget",
+            ],
+            Self::Retire => &[
+                "note",
+                "revoke_access",
+                "remove_app",
+                "stop_server",
+                "keep_snapshot",
+                "keep_address",
+                "delete_server",
+                "mark",
+            ],
+            Self::Restore => &[
+                "ssh_key",
+                "firewall",
+                "order_server",
+                "power_on",
+                "wait_server",
+                "wait_agent",
+                "check_host",
+                "grant_access",
+                "prove",
+                "record",
+                "delete_snapshot",
             ],
             Self::Domain => &["claim", "point", "look"],
         }

@@ -18,6 +18,8 @@ async fn every_operation_gets_over_what_passes() {
         Job::Resize,
         Job::Reboot,
         Job::Destroy,
+        Job::Retire,
+        Job::Restore,
         Job::Domain,
     ];
     let fault = |code| Action::Status { code, body: None, headers: Default::default() };

@@ -65,6 +65,16 @@ async fn destroy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn retire() {
+    every_moment_of(Job::Retire).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restore() {
+    every_moment_of(Job::Restore).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn manage_domain() {
     every_moment_of(Job::Domain).await;
 }

@@ -24,7 +24,7 @@ struct Half {
     silent: Option<&'static str>,
 }
 
-const HALVES: [Half; 8] = [
+const HALVES: [Half; 11] = [
     Half {
         job: Job::Setup,
         stop: (At::GitHub, "POST", "/pulls$"),
@@ -97,6 +97,37 @@ const HALVES: [Half; 8] = [
             (At::Dns, "GET", "/zones$"),
             (At::Dns, "GET", "/dns_records$"),
             (At::Dns, "DELETE", r"/dns_records/\w+$"),
+        ],
+        silent: None,
+    },
+    Half {
+        job: Job::Retire,
+        stop: (At::Cloud, "POST", "/actions/create_image$"),
+        after: true,
+        undo: &[
+            (At::Cloud, "GET", "/images$"),
+            (At::Cloud, "DELETE", r"/images/\d+$"),
+            (At::Cloud, "GET", "/servers$"),
+            (At::Cloud, "POST", "/actions/poweron$"),
+            (At::GitHub, "PUT", "/actions/secrets/VMKIT_"),
+        ],
+        silent: None,
+    },
+    Half {
+        job: Job::Retire,
+        stop: (At::Cloud, "POST", "/actions/unassign$"),
+        after: true,
+        undo: &[(At::Cloud, "POST", "/actions/assign$")],
+        silent: Some("note"),
+    },
+    Half {
+        job: Job::Restore,
+        stop: (At::Cloud, "POST", "/servers$"),
+        after: true,
+        undo: &[
+            (At::Cloud, "GET", "/servers$"),
+            (At::Cloud, "DELETE", r"/servers/\d+$"),
+            (At::Cloud, "GET", r"/actions/\d+$"),
         ],
         silent: None,
     },

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use vmkit::config::Settings;
 use vmkit::domain::clock::Clock;
 use vmkit::installation::{Part, open};
+use vmkit::operations::destroy::sweep;
 use vmkit::operations::{Context, Driver};
 
 /// What drives the operations of a stage.
@@ -77,7 +78,7 @@ impl Driving {
     }
 }
 
-/// What `vmkit worker` does: the driver, the socket of the faces, the door of the agents.
+/// What `vmkit worker` does: the driver, the sweep, the socket of the faces, the door of the agents.
 async fn work(
     settings: &Settings,
     context: &Arc<Context>,
@@ -93,11 +94,12 @@ async fn work(
         .with_graceful_shutdown(until);
     let (fleet, until) = (context.fleet.clone(), stop.clone());
     let driver = Driver::new(Arc::clone(context), format!("test-{:016x}", rand::random::<u64>()));
-    let stop = stop.clone();
+    let (sweeping, over, stop) = (Arc::clone(context), stop.clone(), stop.clone());
     vec![
         tokio::spawn(async move { fleet.serve_socket(faces, until).await }),
         tokio::spawn(async move { drop(serve.await) }),
         tokio::spawn(async move { driver.run(stop).await }),
+        tokio::spawn(async move { sweep::daily(&sweeping, &over).await }),
     ]
 }
 

@@ -40,6 +40,10 @@ pub(crate) enum Job {
     Reboot,
     /// All of it, for good.
     Destroy,
+    /// Away so that it can be undone: the disk as a snapshot.
+    Retire,
+    /// The undo of that.
+    Restore,
     /// Another name, in a zone that VMKit can edit.
     Domain,
 }
@@ -51,14 +55,18 @@ impl Job {
             Self::Setup => return,
             Self::Provision => &[Self::Setup],
             Self::Deploy => &[Self::Setup, Self::Provision],
-            Self::Current | Self::Resize | Self::Reboot | Self::Destroy | Self::Domain => {
-                &[Self::Setup, Self::Provision, Self::Deploy]
-            }
+            Self::Current
+            | Self::Resize
+            | Self::Reboot
+            | Self::Destroy
+            | Self::Retire
+            | Self::Domain => &[Self::Setup, Self::Provision, Self::Deploy],
+            Self::Restore => &[Self::Setup, Self::Provision, Self::Deploy, Self::Retire],
             Self::Rollback => &[Self::Setup, Self::Provision, Self::Deploy, Self::Deploy],
         };
         stage.drive_here().await;
         for (at, job) in before.iter().enumerate() {
-            if at == 3 {
+            if at == 3 && *job == Self::Deploy {
                 stage.push("Second version", None).await;
             }
             job.done(stage).await;
@@ -124,6 +132,8 @@ impl Job {
                 plans::approve(context, plan.id, "a person").await?;
                 begun(destroy::start(context, &path, None, plan.id, ask).await)
             }
+            Self::Retire => kept_or_undone(stage, Wanted::Keep).await,
+            Self::Restore => kept_or_undone(stage, Wanted::Undo).await,
             Self::Domain => domains::start(context, &path, &app_name(), ask).await,
         }
     }
@@ -137,7 +147,10 @@ impl Job {
                 assert_eq!(pulls(&repo, "open"), 1, "{repo:#}");
                 assert_eq!(stage.commits("vmkit/setup").await.len(), 2, "one commit on the first");
             }
-            Self::Provision => assert_eq!(stage.counts().await, [1, 1, 1]),
+            Self::Provision => {
+                assert_eq!(stage.counts().await, [1, 1, 1]);
+                assert_eq!(stage.kept().await, [0, 1]);
+            }
             Self::Deploy | Self::Current | Self::Rollback => {
                 let result = stage.row(id).await.result.expect("a result");
                 assert_eq!(runs_of(&repo, &result), 1, "{repo:#}");
@@ -157,12 +170,33 @@ impl Job {
             }
             Self::Destroy => {
                 assert_eq!(stage.counts().await, [0, 0, 0]);
+                assert_eq!(stage.kept().await, [0, 0]);
                 assert_eq!(repo["secrets"], json!([]));
                 assert_eq!(repo["variables"], json!({}));
                 assert_eq!(
                     stage.sql("select id from environment where deleted_at is null"),
                     Vec::<String>::new()
                 );
+            }
+            Self::Retire => {
+                assert_eq!(stage.counts().await, [0, 1, 1], "an undo needs the other two");
+                assert_eq!(stage.kept().await, [1, 1]);
+                let state = stage.cloud().await;
+                let address = &state["primary_ips"][0];
+                assert!(address["assignee_id"].is_null(), "{address:#}");
+                assert_eq!(repo["secrets"], json!([]));
+                assert_eq!(repo["variables"], json!({}));
+                assert_eq!(stage.sql("select coalesce(rest, state) from vm"), ["kept"]);
+                assert_eq!(stage.retirements(), ["kept"]);
+            }
+            Self::Restore => {
+                assert_eq!(stage.counts().await, [1, 1, 1]);
+                assert_eq!(stage.kept().await, [0, 1]);
+                assert_eq!(stage.server().await.0, "running");
+                assert_eq!(repo["secrets"].as_array().map_or(0, Vec::len), 1, "{repo:#}");
+                assert_eq!(stage.sql("select coalesce(rest, state) from vm"), ["ready"]);
+                assert_eq!(stage.retirements(), ["restored"]);
+                assert_eq!(stage.serving().await.len(), 1, "what ran runs");
             }
             Self::Domain => {
                 let state = stage.sandbox.cloudflare().state();
@@ -199,6 +233,12 @@ fn setup_request() -> SetupRequest {
         environments: vec!["staging".parse().expect("a name")],
         changes: Changes::Direct,
     }
+}
+
+async fn kept_or_undone(stage: &Stage, wanted: Wanted) -> Result<OperationId, OpError> {
+    let plan = destroy::plan(stage.context(), &staging(), wanted).await?;
+    let ask = Ask::by("test");
+    begun(destroy::start(stage.context(), &staging(), Some(wanted), plan.id, ask).await)
 }
 
 async fn deploy_of(stage: &Stage, version: Version) -> Result<OperationId, OpError> {

@@ -1,5 +1,6 @@
 //! Operations on the sandbox: the real driver, a real file, real agents and real processes.
 
+mod beside;
 mod calls;
 mod cases;
 mod checklist;
@@ -9,6 +10,7 @@ mod crash_steps;
 mod crash_undo;
 mod domains;
 mod driving;
+mod guards;
 mod jobs;
 mod maintain;
 mod mended;
@@ -17,6 +19,7 @@ mod resize;
 mod resize_trouble;
 mod ssh;
 mod stage;
+mod sweep;
 mod trouble;
 mod undo;
 

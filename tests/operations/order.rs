@@ -17,9 +17,11 @@ async fn every_operation_makes_its_calls_in_their_order() {
         Job::Resize,
         Job::Reboot,
         Job::Destroy,
+        Job::Retire,
+        Job::Restore,
         Job::Domain,
     ];
-    cases::all("orders", jobs.map(|job| (format!("{job:?}"), in_order(job)))).await;
+    cases::all("orders", jobs.into_iter().map(|job| (format!("{job:?}"), in_order(job)))).await;
 }
 
 async fn in_order(job: Job) {

@@ -235,6 +235,17 @@ impl Stage {
         [count("servers"), count("firewalls"), count("ssh_keys")]
     }
 
+    /// How many snapshots and IPv4 addresses of their own the cloud lists.
+    pub(crate) async fn kept(&self) -> [usize; 2] {
+        let state = self.cloud().await;
+        [state["snapshots"].as_array().map_or(0, Vec::len), own_addresses(&state).len()]
+    }
+
+    /// The states of the retirements, the oldest first.
+    pub(crate) fn retirements(&self) -> Vec<String> {
+        self.sql("select state from retirement where state != 'undone' order by id")
+    }
+
     /// What the simulated GitHub has of the sample repo.
     pub(crate) async fn repo(&self) -> Value {
         let url = format!("{}/_sandbox/state", self.sandbox.github_admin_url());
@@ -274,6 +285,16 @@ impl Stage {
             (state["servers"][0]["status"] == "off").then_some(())
         })
         .await;
+    }
+
+    /// Calls the simulated cloud as its owner would.
+    pub(crate) async fn cloud_post(&self, path: &str, body: Value) -> Value {
+        let token = self.pairs.iter().find(|(name, _)| name == "VMKIT_HETZNER_TOKEN");
+        let url = format!("{}/v1/{path}", self.sandbox.hetzner_admin_url());
+        let request = self.http.post(url).bearer_auth(&token.expect("a token").1).json(&body);
+        let answer = request.send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{path}: {answer:?}");
+        answer.json().await.expect("JSON")
     }
 
     /// Merges every open pull request of the sample repo, as its maintainer.
@@ -324,16 +345,34 @@ impl Stage {
         db.execute(statement, []).expect("written");
     }
 
-    /// Nobody holds a lock, and every server is named by a VM that an environment has.
+    /// Nobody holds a lock; every server is named by a VM that an environment has, and every
+    /// snapshot and address of ours by a row that a sweep, an undo or a destroy finds it by.
     pub(crate) async fn nothing_is_lost(&self) {
         assert_eq!(self.sql("select resource from operation_lock"), Vec::<String>::new());
         let named = self.sql(
             "select 'vmkit-' || lower(substr(vm.id, 4)) from vm
              join environment on environment.vm = vm.id where vm.state != 'deleted'",
         );
-        for server in self.cloud().await["servers"].as_array().expect("a list") {
+        let state = self.cloud().await;
+        for server in state["servers"].as_array().expect("a list") {
             let name = server["name"].as_str().expect("a name").to_lowercase();
             assert!(named.contains(&name), "server {name} is named by nobody: {named:?}");
+        }
+        let named = self.sql(
+            "select snapshot_name from retirement where snapshot_name is not null
+             and (state = 'kept' or snapshot is not null) and state != 'purged'",
+        );
+        for snapshot in state["snapshots"].as_array().expect("a list") {
+            let name = snapshot["description"].as_str().expect("a name").to_owned();
+            assert!(named.contains(&name), "snapshot {name} is named by nobody: {named:?}");
+        }
+        let named = self.sql(
+            "select vm.address_id from vm join environment on environment.vm = vm.id
+             where vm.state != 'deleted' and vm.address_id is not null",
+        );
+        for address in own_addresses(&state) {
+            let id = address["id"].to_string();
+            assert!(named.contains(&id), "address {address} is named by nobody: {named:?}");
         }
     }
 
@@ -349,6 +388,12 @@ impl Stage {
 /// The environment that all tests are about.
 pub(crate) fn staging() -> EnvironmentPath {
     "shop/staging".parse().expect("a path")
+}
+
+/// The addresses that do not come and go with a server, as IPv6 ones do.
+fn own_addresses(state: &Value) -> Vec<&Value> {
+    let all = state["primary_ips"].as_array().expect("a list").iter();
+    all.filter(|one| one["type"] == "ipv4").collect()
 }
 
 fn owner_key() -> String {

@@ -87,7 +87,7 @@ pub(super) fn refuse_if_locked(host: &Host, app: &str, environment: &str) -> Res
 
 fn for_kamal(host: &Host) -> Access {
     match host.group_id("kamal").or_else(|| host.user("kamal").map(|(group, _)| group)) {
-        Some(group) => Access { mode: 0o640, group: Some(group) },
+        Some(group) => Access { mode: 0o640, owner: None, group: Some(group) },
         None => files::PRIVATE,
     }
 }

@@ -18,7 +18,7 @@ use crate::host::Host;
 const PREPARED: &str = "var/lib/vmkit/next_host_key";
 /// Where the SSH server looks.
 const IN_PLACE: &str = "etc/ssh/ssh_host_ed25519_key";
-const FOR_ALL: Access = Access { mode: 0o644, group: None };
+const FOR_ALL: Access = Access { mode: 0o644, owner: None, group: None };
 
 /// The key that waits, made where there is none.
 pub(super) fn prepare(host: &Host) -> Result<Reply, Fault> {

@@ -1,6 +1,7 @@
 //! Takes one app off a VM that others use: its route first, so that nobody is sent to a container
 //! that ends; then its containers, its env files and the key that deploys it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -48,12 +49,14 @@ pub(super) async fn remove(
     let docker = engine.get().await.map_err(|error| Fault::docker(&error))?;
     let all = containers(engine).await?;
     let mut removed = AppRemoved::default();
-    if all.iter().any(|one| one.name == PROXY && one.state == "running") {
-        removed.route = unroute(&docker, &service).await?;
-    }
     let ours = |one: &&Container| {
         one.labels.get("service").is_some_and(|label| wanted.services.contains(label))
     };
+    if all.iter().any(|one| one.name == PROXY && one.state == "running") {
+        for route in routes_of(&service, all.iter().filter(ours)) {
+            removed.route |= unroute(&docker, &route).await?;
+        }
+    }
     for container in all.iter().filter(ours) {
         let volumes = match wanted.volumes {
             true => volumes_of(&docker, &container.id).await?,
@@ -71,6 +74,20 @@ pub(super) async fn remove(
     let files = blocking(move || clear_files(&host, &wanted)).await?;
     removed.key = files.map_err(|error| Fault::files(&error))?;
     Ok(removed)
+}
+
+/// The names that Kamal gave the routes to these containers: an app's after its service and role,
+/// an accessory's after its service. That of the web role also where its container is gone already.
+fn routes_of<'a>(service: &str, of: impl Iterator<Item = &'a Container>) -> BTreeSet<String> {
+    let mut routes = BTreeSet::from([format!("{service}-web")]);
+    routes.extend(of.filter_map(|one| {
+        let label = one.labels.get("service")?;
+        Some(match one.labels.get("role") {
+            Some(role) => format!("{label}-{role}"),
+            None => label.clone(),
+        })
+    }));
+    routes
 }
 
 /// Takes the route away, as Kamal would. False where there was none.
@@ -156,14 +173,75 @@ fn fine_if_absent(done: io::Result<()>) -> io::Result<()> {
 fn forget_key(host: &Host, key: &str) -> io::Result<()> {
     let body = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
     let Some(ours) = body(key) else { return Ok(()) };
-    let (group, home) = host.user("kamal").unwrap_or((0, "/home/kamal".to_owned()));
+    let user = host.user("kamal");
+    let home = user.as_ref().map_or("/home/kamal", |(_, home)| home.as_str());
     let path = host.path(&format!("{home}/.ssh/authorized_keys"));
     let text = std::fs::read_to_string(&path)?;
     let kept: Vec<&str> = text.lines().filter(|line| body(line).as_ref() != Some(&ours)).collect();
     if kept.len() == text.lines().count() {
         return Ok(());
     }
-    // sshd reads it as the user, who may share it with nobody.
-    let access = Access { mode: 0o640, group: Some(group) };
-    files::write_whole(&path, (kept.join("\n") + "\n").as_bytes(), access)
+    // sshd reads it as the user, and with StrictModes only where nobody else could have written it.
+    let (owner, group) = (host.user_id("kamal"), user.as_ref().map(|(group, _)| *group));
+    let access = Access { mode: 0o600, owner, group };
+    let mut text = kept.join("\n");
+    if !kept.is_empty() {
+        text.push('\n');
+    }
+    files::write_whole(&path, text.as_bytes(), access)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+
+    /// A machine whose kamal has this `authorized_keys`, readable by anybody.
+    fn machine(keys: &str) -> (tempfile::TempDir, Host, std::path::PathBuf) {
+        let root = tempfile::tempdir().expect("a folder");
+        let host = Host::new(root.path());
+        let path = host.path("home/kamal/.ssh/authorized_keys");
+        for dir in ["etc", "home/kamal/.ssh"] {
+            std::fs::create_dir_all(host.path(dir)).expect("made");
+        }
+        let passwd = "root:x:0:0::/root:/bin/sh\nkamal:x:1001:1002::/home/kamal:/bin/bash\n";
+        std::fs::write(host.path("etc/passwd"), passwd).expect("written");
+        std::fs::write(&path, keys).expect("written");
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&path, open).expect("set");
+        (root, host, path)
+    }
+
+    #[test]
+    fn routes_are_named_as_kamal_names_them() {
+        let container = |service: &str, role: Option<&str>| {
+            let labels = [("service", Some(service)), ("role", role)].into_iter();
+            let labels = labels.filter_map(|(key, one)| Some((key.to_owned(), one?.to_owned())));
+            Container { labels: labels.collect(), ..Container::default() }
+        };
+        let all = [container("shop-staging", Some("admin")), container("shop-staging-db", None)];
+        let routes: Vec<String> = routes_of("shop-staging", all.iter()).into_iter().collect();
+        assert_eq!(routes, ["shop-staging-admin", "shop-staging-db", "shop-staging-web"]);
+    }
+
+    #[test]
+    fn a_forgotten_key_leaves_a_file_that_sshd_accepts() {
+        let (_root, host, path) = machine("ssh-ed25519 OURS shop\nssh-ed25519 THEIRS other\n");
+        forget_key(&host, "ssh-ed25519 OURS").expect("forgotten");
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert_eq!(text, "ssh-ed25519 THEIRS other\n");
+        let facts = std::fs::metadata(&path).expect("facts");
+        assert_eq!(facts.mode() & 0o7777, 0o600);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!((facts.uid(), facts.gid()), (1001, 1002));
+        }
+    }
+
+    #[test]
+    fn what_does_not_have_the_key_stays_as_it_is() {
+        let (_root, host, path) = machine("ssh-ed25519 THEIRS other");
+        forget_key(&host, "ssh-ed25519 OURS").expect("nothing to do");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "ssh-ed25519 THEIRS other");
+    }
 }

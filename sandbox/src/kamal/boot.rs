@@ -153,7 +153,7 @@ impl Session<'_> {
             .await
             .map_err(|text| Failure::command(host, 125, "", &format!("docker: {text}")))?;
         let outcome = if role.proxied {
-            self.switch(host, machine, &name).await
+            self.switch(role, host, machine, &name).await
         } else {
             self.watch(host, machine, &name).await
         };
@@ -249,14 +249,20 @@ impl Session<'_> {
     }
 
     /// Waits for the app's health and makes it the proxy's target.
-    async fn switch(&mut self, host: &str, machine: &Machine, name: &str) -> Result<(), Failure> {
+    async fn switch(
+        &mut self,
+        role: &Role,
+        host: &str,
+        machine: &Machine,
+        name: &str,
+    ) -> Result<(), Failure> {
+        // Kamal names a route after the service and the role.
+        let route = format!("{}-{}", self.config.service, role.name);
         let path = self.config.health_path.clone();
         let timeout = self.first_answer(machine, name, &path).await;
-        self.say(format!("  INFO Running docker exec kamal-proxy kamal-proxy deploy {} --target={name} on {host}", self.config.service));
-        let result = machine
-            .proxy()
-            .deploy(&self.config.service, self.config.host.clone(), name, &path, timeout)
-            .await;
+        self.say(format!("  INFO Running docker exec kamal-proxy kamal-proxy deploy {route} --target={name} on {host}"));
+        let result =
+            machine.proxy().deploy(&route, self.config.host.clone(), name, &path, timeout).await;
         result.map_err(|text| {
             // The sandbox waited less; the text names the time that the config allows.
             let said = format!("timeout ({}s)", self.config.deploy_timeout_s);

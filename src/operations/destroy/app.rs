@@ -35,14 +35,25 @@ pub(super) fn services_of(
     found
 }
 
-/// Removes the environment's route, containers, env file and deploy key from a VM that others use;
-/// with `volumes` its data too.
+/// How much of an environment goes from a VM that others use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// The app. The deploy key stays, since a deploy after the undo comes in with it.
+    App,
+    /// The app and its deploy key; not its volumes.
+    AppAndKey,
+    /// Its volumes too.
+    All,
+}
+
+/// Removes the environment's route, containers and env file from a VM that others use, and what
+/// else `extent` says.
 pub(super) async fn remove(
     context: &Context,
     environment: EnvironmentId,
     path: &EnvironmentPath,
     vm: VmId,
-    volumes: bool,
+    extent: Extent,
 ) -> Result<Value, OpError> {
     linked(context, vm).await?;
     let all = context.store.environments().await?;
@@ -59,8 +70,8 @@ pub(super) async fn remove(
         app: path.app.to_string(),
         environment: path.name.to_string(),
         services: services_of(&path.service(), &others, &running),
-        deploy_key: key.filter(|_| !shared_key),
-        volumes,
+        deploy_key: key.filter(|_| !shared_key && extent != Extent::App),
+        volumes: extent == Extent::All,
     };
     match context.fleet.call(vm, Call::RemoveApp(wanted), LIMIT).await? {
         Reply::AppRemoved(removed) => Ok(json!(removed)),
@@ -90,7 +101,7 @@ pub(super) async fn remove_records(
     context: &Context,
     environment: EnvironmentId,
 ) -> Result<Value, OpError> {
-    let removed = domains::remove(context, environment).await?;
+    let removed = domains::remove_records(context, environment).await?;
     Ok(json!({ "deleted": removed.deleted, "left": removed.left }))
 }
 

@@ -16,7 +16,9 @@ use crate::domain::names::EnvironmentPath;
 use crate::domain::operation::OperationState;
 use crate::domain::retirement::{Keeping, RetirementState};
 use crate::operations::provision_vm::{Shared, address};
-use crate::operations::{Ask, Context, OpError, Operation, Run, Step, StepEnd, keys, params};
+use crate::operations::{
+    Ask, Context, OpError, Operation, Run, Step, StepEnd, domains, keys, params,
+};
 use crate::store::{Failure, NewOperation, OperationRow};
 
 pub(in crate::operations) const KIND: &str = "destroy";
@@ -130,12 +132,10 @@ impl Destroy {
     async fn remove_app(&self) -> Result<Value, OpError> {
         let Params { environment, path, shared, volumes, .. } = &self.params;
         let Some(vm) = *shared else { return Ok(Value::Null) };
-        let kept = self.context.store.retirement_of(*environment).await?;
-        if kept.is_some_and(|kept| kept.keeping == Keeping::Shared) && !volumes {
-            // The app went when it was destroyed; its volumes stay, since nobody said otherwise.
-            return Ok(Value::Null);
-        }
-        app::remove(&self.context, *environment, path, vm, *volumes).await
+        // Where only the time of an undo ran out the app went before, and its volumes stay, since
+        // nobody said otherwise.
+        let extent = if *volumes { app::Extent::All } else { app::Extent::AppAndKey };
+        app::remove(&self.context, *environment, path, vm, extent).await
     }
 
     async fn delete_server(&self) -> Result<(), OpError> {
@@ -229,6 +229,8 @@ impl Destroy {
                 store.set_retirement_state(kept.id, RetirementState::Purged).await?;
             }
         }
+        // Its names too, which it has kept as long as it could stay.
+        domains::remove(&self.context, self.params.environment).await?;
         let now = self.context.clock.now();
         Ok(store.remove_environment(self.params.environment, now).await?)
     }

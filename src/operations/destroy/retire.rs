@@ -274,10 +274,14 @@ impl Retire {
         Ok(self.context.store.set_retirement_snapshot(id, None, None).await?)
     }
 
-    async fn start_again(&self) -> Result<(), OpError> {
+    async fn start_again(&self, run: &Run<'_>) -> Result<(), OpError> {
         let Some((row, cloud)) = self.own().await? else { return Ok(()) };
         let Some(server) = self.server(&row, &cloud).await? else { return Ok(()) };
         let installation = self.context.settings.installation;
+        if run.output("stop_server").is_null() {
+            // It may be on its way down and still look as if it ran: it would be off a moment later.
+            cloud.stop_vm(&server.provider_id, installation, GRACE).await?;
+        }
         cloud.start_vm(&server.provider_id, installation, START).await?;
         Ok(self.context.store.set_vm_state(row.vm.id, VmState::Ready).await?)
     }
@@ -323,7 +327,9 @@ impl Operation for Retire {
                 "revoke_access" => keys::revoke(&self.context, path).await?,
                 "remove_app" => {
                     if let (Keeping::Shared, Some(vm)) = (keeping, vm) {
-                        output = app::remove(&self.context, *environment, path, *vm, false).await?;
+                        let extent = app::Extent::App;
+                        output =
+                            app::remove(&self.context, *environment, path, *vm, extent).await?;
                     }
                 }
                 "stop_server" => output = self.stop().await?,
@@ -340,7 +346,7 @@ impl Operation for Retire {
     fn undo<'a>(
         &'a self,
         step: &'static str,
-        _run: &'a Run<'a>,
+        run: &'a Run<'a>,
     ) -> BoxFuture<'a, Result<(), OpError>> {
         async move {
             let (store, id) = (&self.context.store, self.params.retirement);
@@ -348,7 +354,7 @@ impl Operation for Retire {
                 "delete_server" => self.still_there().await,
                 "keep_address" => self.take_address_back().await,
                 "keep_snapshot" => self.drop_snapshot().await,
-                "stop_server" => self.start_again().await,
+                "stop_server" => self.start_again(run).await,
                 "remove_app" => self.app_still_runs().await,
                 "revoke_access" => self.grant_again().await,
                 "note" => Ok(store.set_retirement_state(id, RetirementState::Undone).await?),

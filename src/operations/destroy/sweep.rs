@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{look, purge};
+use super::{Wanted, look, plan, purge};
 use crate::clouds::{Cloud, CloudSnapshot, LABEL_EXPIRES};
 use crate::domain::clock::Millis;
 use crate::domain::environment::VmState;
@@ -86,6 +86,14 @@ async fn remove(context: &Context, kept: &Retirement) -> Result<Option<Operation
     let rests = subject.own.as_ref().is_none_or(|row| row.vm.state == VmState::Kept);
     if !rests && kept.keeping == Keeping::Snapshot {
         return Ok(None);
+    }
+    match plan::check(context, &subject, Wanted::Purge).await {
+        // Its owner protects it: nothing of it is touched, and `destroy` says how to lift that.
+        Err(error @ OpError::Guarded { .. }) => {
+            tracing::warn!(code = error.code(), %error, "what was kept of `{path}` stays");
+            return Ok(None);
+        }
+        checked => checked?,
     }
     let reason = format!("kept for an undo until {}", kept.until());
     let ask = Ask { caller: CALLER.to_owned(), reason: Some(reason), idempotency_key: None };

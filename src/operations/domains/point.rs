@@ -257,11 +257,23 @@ pub struct Removed {
 /// # Errors
 /// A provider that does not answer now. One whose token is gone is told in [`Removed::left`].
 pub async fn remove(context: &Context, environment: EnvironmentId) -> Result<Removed, OpError> {
+    let removed = remove_records(context, environment).await?;
+    context.store.set_domains(environment, None, None).await?;
+    Ok(removed)
+}
+
+/// As [`remove`], but for the names: what may still be undone keeps them.
+///
+/// # Errors
+/// Those of [`remove`].
+pub async fn remove_records(
+    context: &Context,
+    environment: EnvironmentId,
+) -> Result<Removed, OpError> {
     let mut removed = Removed::default();
     for row in context.store.dns_records(environment).await? {
         take_away(context, row, &mut removed).await?;
     }
-    context.store.set_domains(environment, None, None).await?;
     Ok(removed)
 }
 
