@@ -102,16 +102,17 @@ impl DigitalOcean {
             Status::New | Status::Active => Ok(()),
         })?;
         self.later(begun.action, Some(begun.droplet), std::future::ready(Ok(())));
-        let (this, droplet, address) = (self.clone(), begun.droplet, begun.address);
+        let (this, droplet) = (self.clone(), begun.droplet);
+        let pressed = self.machine(begun.address).ok().and_then(|it| Some((it.session()?, it)));
         tokio::spawn(async move {
             let knobs = this.knobs();
             tokio::time::sleep(SHUTDOWN + Duration::from_millis(knobs.action_ms)).await;
             if knobs.shutdown_ignored || knobs.failing_actions.contains("shutdown") {
                 return;
             }
-            if let Ok(machine) = this.machine(address) {
-                machine.shut_down(SERVICES).await;
-                this.project().set_status(droplet, Status::Off);
+            if let Some((session, machine)) = pressed {
+                let off = || this.project().set_status(droplet, Status::Off);
+                machine.shut_down(&session, SERVICES, off).await;
             }
         });
         begun.answer

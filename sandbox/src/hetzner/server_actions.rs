@@ -75,14 +75,15 @@ impl Hetzner {
         let (server, address, action, body) = self.begin(id, "shutdown_server", |_| Ok(()))?;
         self.later(action, Some(server), std::future::ready(Ok(())));
         let this = self.clone();
+        let pressed = self.machine(address).ok().and_then(|it| Some((it.session()?, it)));
         tokio::spawn(async move {
             tokio::time::sleep(SHUTDOWN + Duration::from_millis(this.knobs().action_ms)).await;
             if this.knobs().shutdown_ignored {
                 return;
             }
-            if let Ok(machine) = this.machine(address) {
-                machine.shut_down(SERVICES).await;
-                this.project().set_status(server, Status::Off);
+            if let Some((session, machine)) = pressed {
+                let off = || this.project().set_status(server, Status::Off);
+                machine.shut_down(&session, SERVICES, off).await;
             }
         });
         created(json!({"action": body}))

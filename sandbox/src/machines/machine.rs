@@ -62,6 +62,7 @@ struct Inner {
     order: Mutex<MachineOrder>,
     console: Mutex<Vec<String>>,
     power: tokio::sync::Mutex<Option<Power>>,
+    session: Mutex<Option<PowerSession>>,
 }
 
 /// An address that its machine, its engine and its proxy have in common; it changes only while the
@@ -74,6 +75,10 @@ impl Address {
         *crate::lock(&self.0)
     }
 }
+
+/// One time that a machine is on; over once its power has gone.
+#[derive(Debug, Clone)]
+pub(crate) struct PowerSession(CancellationToken);
 
 /// What runs only while the machine is switched on.
 struct Power {
@@ -107,6 +112,7 @@ impl Machine {
             order: Mutex::default(),
             console: Mutex::default(),
             power: tokio::sync::Mutex::default(),
+            session: Mutex::default(),
         }));
         machine.install(order)?;
         if !machine.off_at_first() {
@@ -252,6 +258,7 @@ impl Machine {
                 });
             }
         }
+        *crate::lock(&self.0.session) = Some(PowerSession(now.off.clone()));
         *power = Some(now);
         Ok(())
     }
@@ -267,8 +274,12 @@ impl Machine {
 
     /// Pulls the plug: all its processes end at once.
     pub async fn power_off(&self) {
-        let mut power = self.0.power.lock().await;
+        self.cut(&mut *self.0.power.lock().await).await;
+    }
+
+    async fn cut(&self, power: &mut Option<Power>) {
         if let Some(now) = power.take() {
+            *crate::lock(&self.0.session) = None;
             now.off.cancel();
             self.0.sshd.power_off().await;
             self.0.proxy.power_off().await;
@@ -279,13 +290,30 @@ impl Machine {
         }
     }
 
+    /// The time between one power-on and the next power-off that it is in; none while it is off.
+    pub(crate) fn session(&self) -> Option<PowerSession> {
+        crate::lock(&self.0.session).clone()
+    }
+
     /// What ACPI asks for: services get SIGTERM and their time (at most `grace`), then the power
-    /// goes. What ran starts again with the machine.
-    pub async fn shut_down(&self, grace: Duration) {
-        if self.is_on().await {
-            self.0.docker.shut_down(grace).await;
+    /// goes, and `off` notes it before anybody can switch the machine on again. What ran starts
+    /// again with the machine. A machine that was off meanwhile has not heard of it: the button was
+    /// pressed in another session.
+    pub(crate) async fn shut_down(
+        &self,
+        session: &PowerSession,
+        grace: Duration,
+        off: impl FnOnce() + Send,
+    ) {
+        if session.0.is_cancelled() {
+            return;
         }
-        self.power_off().await;
+        self.0.docker.shut_down(grace).await;
+        let mut power = self.0.power.lock().await;
+        if !session.0.is_cancelled() {
+            self.cut(&mut power).await;
+            off();
+        }
     }
 
     /// A copy of its disk as it is now, in the new folder `dir`.

@@ -127,3 +127,33 @@ async fn two_sandboxes_at_once_have_other_addresses() {
     one.stop().await;
     two.stop().await;
 }
+
+/// A press of the power button that came late, after the machine had been off and on again, used
+/// to switch it off once more: then nobody switched it on, and who had started it waited in vain.
+#[tokio::test]
+async fn a_shutdown_is_heard_only_while_the_machine_is_on_that_was_asked() {
+    let stage = Stage::new();
+    let sandbox = stage.sandbox().await;
+    let api = Api::of(&sandbox);
+    let id = api.order("vmkit-a", json!({})).await;
+    let path = format!("/servers/{id}");
+    let address = api.get(&path).await["server"]["public_net"]["ipv4"]["ip"].clone();
+    let machine = sandbox.machines().by_address(address.as_str().unwrap().parse().unwrap());
+    let machine = machine.unwrap();
+    // Slow enough that the machine is rebooted before the guest has heard of the shutdown.
+    api.admin("POST", "knobs", json!({"action_ms": 500})).await;
+    let asked = api.post(&format!("{path}/actions/shutdown"), json!({})).await;
+    machine.reboot().await.unwrap();
+    api.finished(&asked["action"]).await;
+    // It takes another 20 ms to reach the guest; the next action ends long after that.
+    let same = json!({"delete": false, "rebuild": false});
+    let later = api.post(&format!("{path}/actions/change_protection"), same).await;
+    api.finished(&later["action"]).await;
+    assert!(machine.is_on().await);
+    assert_eq!(api.get(&path).await["server"]["status"], "running");
+    let asked = api.post(&format!("{path}/actions/shutdown"), json!({})).await;
+    api.finished(&asked["action"]).await;
+    eventually("off", || async { (!machine.is_on().await).then_some(()) }).await;
+    assert_eq!(api.get(&path).await["server"]["status"], "off");
+    sandbox.stop().await;
+}
