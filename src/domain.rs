@@ -10,6 +10,7 @@ pub mod names;
 pub mod operation;
 pub mod plan;
 pub mod retirement;
+pub mod run_settings;
 pub mod secret;
 pub mod size;
 pub mod waits;

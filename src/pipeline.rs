@@ -5,22 +5,27 @@
 //! does not fit is refused with its name; nothing is escaped and hoped for.
 
 mod check;
+mod hook;
 mod kamal;
 mod pull_request;
 mod readme;
+mod roles;
 pub mod scan;
+mod traefik;
 mod workflow;
 
 pub use pull_request::{PullText, pull_text};
 pub use readme::with_readme_section;
+pub use roles::{Role, Start, WEB};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::domain::environment::{App, Environment, Vm};
-use crate::domain::names::{Domain, EnvironmentPath, RepoName};
+use crate::domain::names::{Domain, EnvKey, EnvironmentPath, RepoName, VolumeName};
+use crate::domain::run_settings::{ProxyKind, RunSettings};
 use crate::domain::size::Arch;
-use scan::{Build, Process};
+use scan::{Build, Flag, Process, Scan};
 
 /// Where the workflow lies in the repo.
 pub const WORKFLOW_PATH: &str = ".github/workflows/vmkit-deploy.yml";
@@ -44,6 +49,10 @@ pub struct Setup {
     pub processes: Vec<Process>,
     /// Variables that Buildpacks need to find the right thing to build.
     pub build_settings: BTreeMap<String, String>,
+    /// What is special about the app.
+    pub flags: Vec<Flag>,
+    /// The Procfile's `release` command.
+    pub release: Option<String>,
     /// The app's environments; none before the first is made.
     pub environments: Vec<EnvironmentSetup>,
 }
@@ -65,8 +74,10 @@ pub struct EnvironmentSetup {
     pub also: Option<Domain>,
     /// Its VM's address; without one it gets no Kamal config yet.
     pub address: Option<IpAddr>,
-    /// Whether kamal-proxy gets a certificate for the domain.
+    /// Whether the proxy gets a certificate for the domain.
     pub tls: bool,
+    /// What somebody chose beyond that.
+    pub run: RunSettings,
 }
 
 impl EnvironmentSetup {
@@ -82,25 +93,23 @@ impl EnvironmentSetup {
             also: None,
             address: vm.and_then(|vm| vm.address),
             tls: settings.domain.is_some(),
+            run: environment.run.clone(),
         }
     }
 }
 
 impl Setup {
-    /// The setup of `app` as it is built and run, with its environments.
-    pub fn of(
-        app: &App,
-        build: Build,
-        processes: Vec<Process>,
-        environments: Vec<EnvironmentSetup>,
-    ) -> Self {
+    /// The setup of `app`, built by `build` and run as the scan found, with its environments.
+    pub fn of(app: &App, build: Build, scan: &Scan, environments: Vec<EnvironmentSetup>) -> Self {
         Self {
             repo: app.repo.clone(),
             root: app.root.clone(),
             default_branch: app.default_branch.clone(),
             build,
-            processes,
-            build_settings: BTreeMap::new(),
+            processes: scan.processes.clone(),
+            build_settings: scan.build_settings.clone(),
+            flags: scan.flags.clone(),
+            release: scan.release().map(str::to_owned),
             environments,
         }
     }
@@ -154,6 +163,12 @@ pub enum PipelineError {
         /// Which environment.
         environment: EnvironmentPath,
     },
+    /// Every process is turned off.
+    #[error("no process of `{environment}` is left to run; turn one on")]
+    NothingRuns {
+        /// Which environment.
+        environment: EnvironmentPath,
+    },
     /// The builder of this language makes no image for the VM's architecture.
     #[error(
         "{language} is built by Buildpacks for amd64 only, and the VM of `{environment}` is {}; choose an amd64 size, or add a Dockerfile",
@@ -177,6 +192,7 @@ impl PipelineError {
             Self::TwoApps { .. } => "pipeline_two_apps",
             Self::Twice { .. } => "pipeline_twice",
             Self::TlsWithoutDomain { .. } => "pipeline_tls_without_domain",
+            Self::NothingRuns { .. } => "pipeline_nothing_runs",
             Self::BuilderArch { .. } => "pipeline_builder_arch",
         }
     }
@@ -188,13 +204,14 @@ impl PipelineError {
             | Self::TwoApps { .. }
             | Self::Twice { .. }
             | Self::TlsWithoutDomain { .. }
+            | Self::NothingRuns { .. }
             | Self::BuilderArch { .. } => false,
         }
     }
 }
 
 /// All files of the app, in a stable order: the workflow, `.kamal/secrets`, `.kamal/ssh_config`,
-/// and `config/deploy.ENV.yml` of every environment that has an address.
+/// `.kamal/hooks/pre-app-boot` and `config/deploy.ENV.yml` of every environment that has an address.
 ///
 /// # Errors
 /// A value that could leave its place, or facts that do not fit together.
@@ -205,6 +222,7 @@ pub fn files(setup: &Setup) -> Result<Vec<GeneratedFile>, PipelineError> {
         plain(".kamal/secrets", include_str!("pipeline/templates/secrets").to_owned()),
         plain(".kamal/ssh_config", include_str!("pipeline/templates/ssh_config").to_owned()),
     ];
+    files.push(GeneratedFile { executable: true, ..plain(hook::PATH, hook::content(setup)) });
     for environment in &setup.environments {
         if let Some(address) = environment.address {
             let content = kamal::content(setup, environment, address);
@@ -232,9 +250,24 @@ pub fn known_hosts_variable(environment: &EnvironmentPath) -> String {
     format!("VMKIT_KNOWN_HOSTS_{}", environment.suffix())
 }
 
+/// The variable or secret of the repo that holds a variable of an environment's build.
+pub fn build_variable(environment: &EnvironmentPath, key: &EnvKey) -> String {
+    format!("VMKIT_BUILD_{}__{}", key.as_str().to_ascii_uppercase(), environment.suffix())
+}
+
+/// Whether something is run beside the app on its VM, which Kamal boots apart from it.
+pub fn has_accessories(setup: &Setup, environment: &EnvironmentSetup) -> bool {
+    setup.serves(environment) && environment.run.proxy == ProxyKind::Traefik
+}
+
 /// The env file of an environment on its VM.
 pub fn env_file(environment: &EnvironmentPath) -> String {
     format!("/etc/vmkit/env/{}/{}.env", environment.app, environment.name)
+}
+
+/// A volume of an environment as Docker knows it: `shop-staging-data`.
+pub fn volume(environment: &EnvironmentPath, name: &VolumeName) -> String {
+    format!("{}-{name}", environment.service())
 }
 
 fn plain(path: &str, content: String) -> GeneratedFile {

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior};
 
 pub use account::StoredAccount;
-pub use app::{AppRow, Changes};
+pub use app::{AppRow, Changes, Written};
 pub use audit::AuditEntry;
 pub use domain::{Claim, DnsRecordRow};
 pub use env_var::{EnvChange, EnvRow};
@@ -48,13 +48,14 @@ pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 const WAL_TRIES: u32 = 50;
 
 /// Every migration in order; a file's `user_version` is how many of them it has had.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("store/migrations/0001_initial.sql"),
     include_str!("store/migrations/0002_environment_provider.sql"),
     include_str!("store/migrations/0003_price_list.sql"),
     include_str!("store/migrations/0004_domains.sql"),
     include_str!("store/migrations/0005_vm_link.sql"),
     include_str!("store/migrations/0006_retirement.sql"),
+    include_str!("store/migrations/0007_run_settings.sql"),
 ];
 
 /// Why the state file could not be read or written.

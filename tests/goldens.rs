@@ -7,9 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use vmkit::bootstrap::{Bootstrap, Link, restored, user_data};
+use vmkit::domain::run_settings::{
+    BuildVariable, ProcessSettings, ProxyKind, Release, RunSettings,
+};
 use vmkit::domain::secret::Secret;
 use vmkit::domain::size::Arch;
-use vmkit::pipeline::scan::{Build, Language, Process};
+use vmkit::pipeline::scan::{Build, Flag, Language, Process};
 use vmkit::pipeline::{EnvironmentSetup, Setup, files, pull_text, with_readme_section};
 
 fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetup {
@@ -22,6 +25,7 @@ fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetu
         address: address.map(|text| text.parse().expect("an address")),
         also: None,
         tls: false,
+        run: RunSettings::default(),
     }
 }
 
@@ -33,6 +37,8 @@ fn setup(build: Build, environments: Vec<EnvironmentSetup>) -> Setup {
         build,
         processes: Vec::new(),
         build_settings: std::collections::BTreeMap::new(),
+        flags: Vec::new(),
+        release: None,
         environments,
     }
 }
@@ -44,6 +50,81 @@ fn dockerfile() -> Build {
 fn process(name: &str, command: &str) -> Process {
     Process { name: name.to_owned(), command: command.to_owned() }
 }
+/// All that can be chosen for an environment, with Buildpacks.
+fn tuned() -> Setup {
+    let mut production = environment("chat/production", Arch::Amd64, Some("203.0.113.7"));
+    let limited = |command: Option<&str>, memory_mb| ProcessSettings {
+        command: command.map(|line| line.parse().expect("a command")),
+        memory_mb: Some(memory_mb),
+        off: false,
+    };
+    let off = ProcessSettings { off: true, ..ProcessSettings::default() };
+    let plain = |key: &str, secret| {
+        (key.parse().expect("a key"), BuildVariable { secret, mark: "0".repeat(8) })
+    };
+    production.run = RunSettings {
+        processes: [
+            ("web", limited(None, 512)),
+            ("worker", limited(None, 256)),
+            ("mailer", limited(Some("node mail.js --every=60"), 128)),
+            ("clock", off),
+        ]
+        .map(|(name, one)| (name.parse().expect("a name"), one))
+        .into(),
+        volumes: [("data".parse().expect("a name"), "/data".parse().expect("a folder"))].into(),
+        response_timeout_s: Some(120),
+        start_timeout_s: Some(90),
+        drain_timeout_s: Some(45),
+        release: Some(Release::Command("npx prisma migrate deploy".parse().expect("a command"))),
+        push_to_deploy: Some("main".parse().expect("a branch")),
+        build_variables: [plain("NEXT_PUBLIC_API", false), plain("NPM_TOKEN", true)].into(),
+        ..RunSettings::default()
+    };
+    let mut staging = environment("chat/staging", Arch::Arm64, Some("203.0.113.8"));
+    staging.run.push_to_deploy = Some("develop".parse().expect("a branch"));
+    staging.run.build_variables = [plain("NEXT_PUBLIC_API", false)].into();
+    let mut setup =
+        setup(Build::Buildpacks { language: Language::Node }, vec![production, staging]);
+    setup.repo = "octo/chat".parse().expect("a repo");
+    setup.root = "apps/chat".to_owned();
+    setup.flags = vec![Flag::Streaming];
+    setup.processes = vec![
+        process("web", "node server.js"),
+        process("worker", "node worker.js"),
+        process("clock", "node clock.js"),
+    ];
+    setup
+}
+
+/// Traefik in front, with a Dockerfile: a domain with TLS, and none.
+fn behind_traefik() -> Setup {
+    let mut production = environment("shop/production", Arch::Amd64, Some("203.0.113.7"));
+    production.domain = Some("example.com".parse().expect("a domain"));
+    production.also = Some("www.example.com".parse().expect("a domain"));
+    production.tls = true;
+    production.run.proxy = ProxyKind::Traefik;
+    let plain = |key: &str, secret| {
+        (key.parse().expect("a key"), BuildVariable { secret, mark: "0".repeat(8) })
+    };
+    production.run.build_variables = [plain("COMMIT_NOTE", false), plain("PIP_TOKEN", true)].into();
+    let mut staging = environment("shop/staging", Arch::Amd64, Some("203.0.113.7"));
+    staging.run.proxy = ProxyKind::Traefik;
+    let mut setup = setup(dockerfile(), vec![production, staging]);
+    setup.release = Some("bin/rails db:migrate".to_owned());
+    setup
+}
+
+fn worker_only() -> Setup {
+    let mut setup = setup(
+        Build::Buildpacks { language: Language::Python },
+        vec![environment("jobs/production", Arch::Amd64, Some("203.0.113.9"))],
+    );
+    setup.flags = vec![Flag::WorkerOnly];
+    setup.processes =
+        vec![process("worker", "celery -A jobs worker"), process("beat", "celery -A jobs beat")];
+    setup
+}
+
 /// Every shape that the generator knows, each as the repo that it would make.
 fn cases() -> Vec<(&'static str, Setup)> {
     let mut domain = environment("shop/production", Arch::Arm64, Some("203.0.113.7"));
@@ -80,10 +161,13 @@ fn cases() -> Vec<(&'static str, Setup)> {
     vec![
         ("dockerfile", setup(dockerfile(), vec![single])),
         ("dockerfile-several", several),
+        ("dockerfile-traefik", behind_traefik()),
         ("dockerfile-www", setup(dockerfile(), vec![www])),
         ("no-environment-yet", setup(dockerfile(), Vec::new())),
         ("node-buildpacks", node),
+        ("node-tuned", tuned()),
         ("python-buildpacks", python),
+        ("worker-only", worker_only()),
     ]
 }
 
@@ -93,7 +177,7 @@ fn generated() -> BTreeMap<PathBuf, String> {
         let files = files(&setup).expect("a good setup");
         let pull = pull_text(&setup, &files);
         for file in files {
-            assert!(!file.executable);
+            assert_eq!(file.executable, file.path.starts_with(".kamal/hooks/"));
             all.insert(Path::new(name).join(file.path), file.content);
         }
         let folder = Path::new(name);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use vmkit::domain::environment::App;
 use vmkit::domain::ids::AppId;
 use vmkit::domain::names::{EnvironmentPath, RepoName};
+use vmkit::domain::run_settings::{Release, RunSettings};
 use vmkit::domain::size::Arch;
 use vmkit::pipeline::scan::{Build, Entry, Scan, scan, wanted_files};
 use vmkit::pipeline::{EnvironmentSetup, Setup, files};
@@ -188,8 +189,14 @@ fn line(name: &str, scan: &Scan) -> String {
     )
 }
 
-/// The files that would be put into the repo, with one environment.
-fn generated(name: &str, root: &str, scan: &Scan) -> Result<usize, String> {
+/// Where every repo's files are written for the judges of `scripts/check-generated`.
+fn for_the_judges() -> std::path::PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated")
+}
+
+/// Writes the files that would be put into the repo, with two environments: one that says little
+/// and one with a domain and, where it can be, the other architecture.
+fn generated(name: &str, root: &str, scan: &Scan) -> Result<(), String> {
     let repo: RepoName = format!("octo/{name}").parse().expect("a repo");
     let app = App {
         id: AppId::generate(),
@@ -200,9 +207,13 @@ fn generated(name: &str, root: &str, scan: &Scan) -> Result<usize, String> {
         root: root.to_owned(),
         created_at: vmkit::domain::clock::Millis(0),
     };
-    let path = EnvironmentPath { app: app.slug.clone(), name: "staging".parse().expect("a name") };
-    let environment = EnvironmentSetup {
-        path,
+    let build = scan.build.clone().ok_or("no build")?;
+    let arm = match &build {
+        Build::Dockerfile { .. } => true,
+        Build::Buildpacks { language } => language.builds_arm64(),
+    };
+    let environment = |name: &str| EnvironmentSetup {
+        path: EnvironmentPath { app: app.slug.clone(), name: name.parse().expect("a name") },
         arch: Arch::Amd64,
         port: scan.port,
         health_path: scan.health_path.clone(),
@@ -210,10 +221,30 @@ fn generated(name: &str, root: &str, scan: &Scan) -> Result<usize, String> {
         domain: None,
         address: Some("192.0.2.7".parse().expect("an address")),
         tls: false,
+        run: RunSettings::default(),
     };
-    let build = scan.build.clone().ok_or("no build")?;
-    let setup = Setup::of(&app, build, scan.processes.clone(), vec![environment]);
-    files(&setup).map(|files| files.len()).map_err(|error| error.to_string())
+    let mut production = environment("production");
+    production.arch = if arm { Arch::Arm64 } else { Arch::Amd64 };
+    production.domain = Some(format!("{name}.example.com").parse().expect("a domain"));
+    production.also = Some(format!("www.{name}.example.com").parse().expect("a domain"));
+    production.tls = true;
+    if !scan.state_on_disk.is_empty() {
+        let volume = ("data".parse().expect("a name"), "/data".parse().expect("a folder"));
+        production.run.volumes = [volume].into();
+    }
+    if let Some(Ok(command)) = scan.migrations.as_ref().map(|line| line.parse()) {
+        production.run.release = Some(Release::Command(command));
+    }
+    let setup = Setup::of(&app, build, scan, vec![environment("staging"), production]);
+    let files = files(&setup).map_err(|error| error.to_string())?;
+    let folder = for_the_judges().join(name);
+    for file in files {
+        let path = folder.join(&file.path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, file.content).expect("written");
+    }
+    fs::write(folder.join("FOUND"), line(name, scan)).expect("written");
+    Ok(())
 }
 
 /// Scans every repo of a file of rows; answers the names of those that are not as wanted.
@@ -230,7 +261,7 @@ fn score(file: &str, faults: &mut Vec<String>) -> (usize, usize) {
         let mut wrong = differences(&wanted, &row(&scan));
         let blocked = scan.blocking().next().is_some();
         match generated(&name, &root, &scan) {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(_) if blocked => {}
             Err(error) => wrong.push(format!("files: {error}")),
         }
@@ -253,6 +284,7 @@ fn score(file: &str, faults: &mut Vec<String>) -> (usize, usize) {
 #[test]
 fn every_repo_is_what_its_row_says() {
     let mut faults = Vec::new();
+    drop(fs::remove_dir_all(for_the_judges()));
     let before = score("scan_before.toml", &mut faults);
     let after = score("scan_after.toml", &mut faults);
     eprintln!("written before the rules: {} of {} right", before.0, before.1);

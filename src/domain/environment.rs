@@ -9,6 +9,7 @@ use super::ids::{AppId, EnvironmentId, VmId};
 use super::names::{
     AppSlug, Domain, EnvironmentName, EnvironmentPath, RegionName, RepoName, SizeName,
 };
+use super::run_settings::RunSettings;
 use super::size::Arch;
 
 /// A GitHub repo and a root directory in it.
@@ -43,6 +44,9 @@ pub struct Environment {
     pub vm: Option<VmId>,
     /// What a person chose.
     pub settings: Settings,
+    /// How its app is built and run, as far as somebody chose.
+    #[serde(default)]
+    pub run: RunSettings,
     /// The newest revision of its env values; 0 before the first.
     pub env_revision: u32,
     /// When it was made.

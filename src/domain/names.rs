@@ -109,6 +109,32 @@ text_type! {
     /// A full git commit id.
     CommitSha, "a full commit id of 40 lower-case hexadecimal digits",
         |text| text.len() == 40 && text.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
+    /// A process of an app, such as `worker`.
+    ProcessName, "a process's name: a lower-case letter, then up to 29 letters, digits or hyphens, such as `worker`",
+        |text| is_slug(text, 30);
+    /// A volume of an environment, such as `data`.
+    VolumeName, "a volume's name: a lower-case letter, then up to 29 letters, digits or hyphens, such as `data`",
+        |text| is_slug(text, 30);
+    /// A folder in a container where a volume lies, such as `/data`.
+    MountPath, "an absolute folder of letters, digits, `.`, `_`, `-` and `/`, such as `/data`, and none of the system's", |text| {
+        let part = |p: &str| !p.is_empty() && p != "." && p != ".."
+            && p.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        let system = ["bin", "boot", "cnb", "dev", "etc", "lib", "proc", "run", "sbin", "sys", "usr"];
+        text.len() <= 200 && text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(part)
+            && !rest.split('/').next().is_some_and(|first| system.contains(&first)))
+    };
+    /// A command line without anything that a shell would take for more than words.
+    CommandLine, "a plain command without quotes, `$`, pipes or `;`, such as `bin/work --queue=mail`; put other lines into a script of the repo", |text| {
+        text.len() <= 500 && text == text.trim() && !text.is_empty() && !text.starts_with('-')
+            && text.chars().all(|c| c.is_ascii_alphanumeric()
+                || matches!(c, ' ' | '.' | '_' | '-' | '/' | ':' | '=' | ',' | '@' | '+'))
+    };
+    /// A branch of a repo, such as `main`.
+    BranchName, "a branch's name of letters, digits, `.`, `_`, `-` and `/`, such as `main`", |text| {
+        text.len() <= 200 && !text.contains("..") && !text.ends_with(".lock")
+            && text.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']) && !part.ends_with('.')
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
+    };
 }
 
 impl RepoName {

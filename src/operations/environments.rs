@@ -6,6 +6,7 @@ use crate::domain::environment::{Environment, Settings};
 use crate::domain::ids::EnvironmentId;
 use crate::domain::names::{AppSlug, EnvironmentPath};
 use crate::domain::retirement::RetirementState;
+use crate::domain::run_settings::RunSettings;
 use crate::domain::size::Size;
 use crate::store::{AppRow, Store};
 
@@ -109,6 +110,7 @@ pub async fn create(context: &Context, new: NewEnvironment) -> Result<Environmen
         path: new.path,
         vm: None,
         settings: Settings { provider: Some(size.provider), ..new.settings },
+        run: RunSettings::default(),
         env_revision: 0,
         created_at: context.clock.now(),
     };

@@ -13,7 +13,7 @@ pub use crate::github::GitHub;
 use crate::github::{EntryKind, FileChange, GitHubError, RepoFacts, TreeEntry};
 use crate::pipeline::scan::{Build, Entry, Scan};
 use crate::pipeline::{EnvironmentSetup, GeneratedFile, Setup};
-use crate::store::AppRow;
+use crate::store::{AppRow, Written};
 
 /// How many files of a repo are asked for at once.
 const READS_AT_ONCE: usize = 6;
@@ -143,8 +143,7 @@ pub(super) fn setup_files(
         app: app.slug.to_string(),
         reasons: blocking(scan).join("; "),
     })?;
-    let mut setup = Setup::of(app, build, scan.processes.clone(), environments);
-    setup.build_settings.clone_from(&scan.build_settings);
+    let setup = Setup::of(app, build, scan, environments);
     let files = crate::pipeline::files(&setup)?;
     Ok((setup, files))
 }
@@ -171,9 +170,9 @@ pub(super) struct Difference {
     pub(super) changes: Vec<FileChange>,
     /// Files that a person has edited since we wrote them, and that stay as they are.
     pub(super) edited: Vec<String>,
-    /// The digests of what is as wanted, or will be once the changes are written. What is as wanted
-    /// belongs in the notes too: whoever wrote it may have died before it noted that.
-    pub(super) digests: BTreeMap<String, String>,
+    /// What is as wanted, or will be once the changes are written. What is as wanted belongs in the
+    /// notes too: whoever wrote it may have died before it noted that.
+    pub(super) written: BTreeMap<String, Written>,
 }
 
 fn content_digest(content: &[u8]) -> String {
@@ -199,7 +198,8 @@ pub(super) async fn difference(
             }
             _ => {}
         }
-        difference.digests.insert(file.path.clone(), content_digest(wanted));
+        let written = Written { digest: content_digest(wanted), content: file.content.clone() };
+        difference.written.insert(file.path.clone(), written);
         if as_wanted {
             continue;
         }

@@ -13,6 +13,7 @@ use crate::domain::environment::App;
 use crate::domain::ids::{AppId, OperationId};
 use crate::domain::names::{AppSlug, EnvironmentName, EnvironmentPath, RepoName};
 use crate::domain::operation::OperationState;
+use crate::domain::run_settings::RunSettings;
 use crate::domain::size::Arch;
 use crate::github::{GitHub, PullFacts, PullState};
 use crate::pipeline::{EnvironmentSetup, pull_text};
@@ -151,6 +152,7 @@ fn planned(path: EnvironmentPath, scanned: &Scanned) -> EnvironmentSetup {
         also: None,
         address: None,
         tls: false,
+        run: RunSettings::default(),
     }
 }
 
@@ -227,6 +229,7 @@ impl SetupRepo {
                 also: None,
                 address: None,
                 tls: false,
+                run: RunSettings::default(),
             });
         }
         setup_files(&row.app, &scan, environments)
@@ -238,7 +241,8 @@ impl SetupRepo {
         let base = super::repo::resolve(&github, &row.app.repo, &row.app.default_branch).await?;
         let difference: Difference = difference(&github, &row, &files, base.sha.as_str()).await?;
         if difference.changes.is_empty() {
-            self.context.store.note_written(row.app.id, difference.digests).await?;
+            let now = self.context.clock.now();
+            self.context.store.note_written(row.app.id, difference.written, now).await?;
             return Ok(json!({ "commit": null, "edited": difference.edited }));
         }
         // A branch that no open pull request needs is left from an earlier, closed or merged one.
@@ -250,7 +254,8 @@ impl SetupRepo {
         let changes = &difference.changes;
         let commit =
             github.commit_files(&row.app.repo, BRANCH, &base.sha, message, changes).await?;
-        self.context.store.note_written(row.app.id, difference.digests).await?;
+        let now = self.context.clock.now();
+        self.context.store.note_written(row.app.id, difference.written, now).await?;
         let open = open.map(|pull| pull.number);
         Ok(json!({ "commit": commit, "edited": difference.edited, "open": open }))
     }

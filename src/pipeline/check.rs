@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::scan::{Build, Process};
-use super::{PipelineError, Setup};
+use super::{EnvironmentSetup, PipelineError, Setup, WEB};
+use crate::domain::names::CommandLine;
+use crate::domain::run_settings::MEMORY_MIN_MB;
 use crate::domain::size::Arch;
 
 /// Refuses a setup with a value that could leave its place in a file.
@@ -42,6 +44,7 @@ fn environments(setup: &Setup) -> Result<(), PipelineError> {
         if environment.port == 0 {
             return Err(value("port", "0", "a port is 1 to 65535"));
         }
+        run(setup, environment)?;
         if environment.tls && environment.domain.is_none() {
             return Err(PipelineError::TlsWithoutDomain { environment: this.clone() });
         }
@@ -55,6 +58,42 @@ fn environments(setup: &Setup) -> Result<(), PipelineError> {
                 arch: environment.arch,
             });
         }
+    }
+    Ok(())
+}
+
+/// The names in it are domain types, which cannot leave their place.
+fn run(setup: &Setup, environment: &EnvironmentSetup) -> Result<(), PipelineError> {
+    const SECONDS: &str = "1 to 1200 seconds";
+    let run = &environment.run;
+    let limits = [
+        ("response time-out", run.response_timeout_s),
+        ("start time-out", run.start_timeout_s),
+        ("drain time-out", run.drain_timeout_s),
+    ];
+    for (what, seconds) in limits {
+        if let Some(seconds) = seconds.filter(|seconds| !(1..=1200).contains(seconds)) {
+            return Err(value(what, &seconds.to_string(), SECONDS));
+        }
+    }
+    for (name, process) in &run.processes {
+        if let Some(memory) = process.memory_mb.filter(|memory| *memory < MEMORY_MIN_MB) {
+            return Err(value("memory limit", &memory.to_string(), "at least 16 MiB"));
+        }
+        let named = setup.processes.iter().any(|known| known.name == name.as_str());
+        if !named && !process.off && process.command.is_none() && name.as_str() != WEB {
+            let wanted = "a process that the repo's Procfile names, or a `command` with it";
+            return Err(value("process", name.as_str(), wanted));
+        }
+    }
+    let places: BTreeSet<&str> = run.volumes.values().map(|place| place.as_str()).collect();
+    if places.len() < run.volumes.len() {
+        let name = environment.path.to_string();
+        return Err(PipelineError::Twice { what: "volume's folder in", name });
+    }
+    if setup.roles(environment).is_empty() {
+        let environment = environment.path.clone();
+        return Err(PipelineError::NothingRuns { environment });
     }
     Ok(())
 }
@@ -146,11 +185,10 @@ fn process(process: &Process, build: &Build) -> Result<(), PipelineError> {
 
 /// Whether a process's command may stand in a role of an image that a Dockerfile made.
 pub(super) fn fits_a_role(process: &Process) -> bool {
-    let command = &process.command;
-    !command.trim().is_empty()
-        && command.len() <= 500
-        && command.chars().all(|c| {
-            c.is_ascii_alphanumeric()
-                || matches!(c, ' ' | '.' | '_' | '-' | '/' | ':' | '=' | ',' | '@' | '+')
-        })
+    is_plain_command(&process.command)
+}
+
+/// Whether a line of the repo is words and nothing that a shell would take for more.
+pub(super) fn is_plain_command(line: &str) -> bool {
+    line.trim().parse::<CommandLine>().is_ok()
 }

@@ -6,8 +6,18 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::scan::Build;
-use super::{EnvironmentSetup, KAMAL_VERSION, Setup, env_file, image};
+use super::roles::{Role, Start, WEB};
+use super::scan::Flag;
+use super::{
+    EnvironmentSetup, KAMAL_VERSION, Setup, env_file, has_accessories, image, traefik, volume,
+};
+use crate::domain::run_settings::ProxyKind;
+
+/// How long a new version may take to become healthy, in seconds; longer where a model is loaded.
+const START_S: u32 = 60;
+const START_WITH_MODEL_S: u32 = 300;
+/// How long the proxy waits for an answer that is known to take its time, in seconds.
+const SLOW_ANSWER_S: u32 = 300;
 
 /// Where the file lies in the repo.
 pub(super) fn path(environment: &EnvironmentSetup) -> String {
@@ -23,8 +33,16 @@ pub(super) fn content(setup: &Setup, environment: &EnvironmentSetup, address: Ip
     let (app, name, port, arch) =
         (&path.app, &path.name, environment.port, environment.arch.as_str());
     let owner = setup.repo.owner();
-    let proxy = proxy(environment);
-    let roles = roles(setup, environment, address);
+    let roles = setup.roles(environment);
+    let primary = match roles.first() {
+        Some(first) if first.name != WEB => format!("primary_role: {}\n", first.name),
+        _ => String::new(),
+    };
+    let roles = roles_text(environment, &roles, address);
+    let proxy = if setup.serves(environment) { proxy(setup, environment) } else { String::new() };
+    let volumes = volumes(environment);
+    let timeouts = timeouts(setup, environment);
+    let accessories = accessories(setup, environment, address);
     format!(
         r#"# Written by VMKit for {path}. It is yours, and works without VMKit:
 #   kamal deploy -c config/deploy.{name}.yml --skip-push --version=COMMIT
@@ -32,8 +50,7 @@ pub(super) fn content(setup: &Setup, environment: &EnvironmentSetup, address: Ip
 service: "{service}"
 image: "{image}"
 servers:
-{roles}proxy:
-{proxy}registry:
+{roles}{primary}{proxy}registry:
   server: ghcr.io
   username: "{owner}"
   password: [KAMAL_REGISTRY_PASSWORD]
@@ -45,15 +62,14 @@ env:
     APP_ENV: "{name}"
     VMKIT_REPO_SLUG: "{app}"
     VMKIT_ENV_SLUG: "{name}"
-ssh:
+{volumes}ssh:
   user: kamal
   config: [.kamal/ssh_config] # an unknown or changed host key is refused before anything is sent
 logging:
   driver: journald # the lines stay when the container is gone
   options:
     tag: "{service}"
-deploy_timeout: 60
-retain_containers: 5
+{accessories}{timeouts}retain_containers: 5
 minimum_version: "{KAMAL_VERSION}"
 x-vmkit:
   app: "{app}"
@@ -62,47 +78,103 @@ x-vmkit:
     )
 }
 
-fn proxy(environment: &EnvironmentSetup) -> String {
-    let mut text = String::new();
+fn proxy(setup: &Setup, environment: &EnvironmentSetup) -> String {
+    let mut text = "proxy:\n".to_owned();
+    let traefik = environment.run.proxy == ProxyKind::Traefik;
+    let ssl = environment.tls && !traefik;
     if let Some(domain) = &environment.domain {
         match &environment.also {
             Some(also) => push(&mut text, format_args!("  hosts: [\"{domain}\", \"{also}\"]")),
             None => push(&mut text, format_args!("  host: \"{domain}\"")),
         }
-        push(&mut text, format_args!("  ssl: {}", environment.tls));
+        match traefik {
+            true => push(&mut text, format_args!("  ssl: false # Traefik has the certificate")),
+            false => push(&mut text, format_args!("  ssl: {ssl}")),
+        }
     } else {
         push(&mut text, format_args!("  ssl: false # no domain yet: plain HTTP"));
     }
+    if traefik {
+        push(&mut text, format_args!("  forward_headers: true"));
+    }
     push(&mut text, format_args!("  app_port: {}", environment.port));
+    let slow = setup.answers_slowly().then_some(SLOW_ANSWER_S);
+    if let Some(seconds) = environment.run.response_timeout_s.or(slow) {
+        push(&mut text, format_args!("  response_timeout: {seconds}"));
+    }
+    if !setup.holds_answers_back(environment) {
+        push(&mut text, format_args!("  buffering:"));
+        push(&mut text, format_args!("    responses: false # answers come piece by piece"));
+    }
     push(&mut text, format_args!("  healthcheck:"));
     push(&mut text, format_args!("    path: \"{}\"", environment.health_path));
     push(&mut text, format_args!("    interval: 1"));
     push(&mut text, format_args!("    timeout: 5"));
+    if traefik {
+        text += traefik::PROXY_RUN;
+    }
     text
 }
 
-/// `web` first, then the other processes in their order.
-fn roles(setup: &Setup, environment: &EnvironmentSetup, address: IpAddr) -> String {
+fn roles_text(environment: &EnvironmentSetup, roles: &[Role], address: IpAddr) -> String {
     let env_file = env_file(&environment.path);
     let mut text = String::new();
-    let others = setup.processes.iter().filter(|process| process.name != "web");
-    for (name, process) in std::iter::once(("web", None))
-        .chain(others.map(|process| (process.name.as_str(), Some(process))))
-    {
-        push(&mut text, format_args!("  {name}:"));
+    for role in roles {
+        push(&mut text, format_args!("  {}:", role.name));
         push(&mut text, format_args!("    hosts: [\"{address}\"]"));
-        match (&setup.build, process) {
-            // A pack image knows its processes by name; `cmd` would be an argument to `web`.
-            (Build::Buildpacks { .. }, _) | (Build::Dockerfile { .. }, None) => {}
-            (Build::Dockerfile { .. }, Some(process)) => {
-                push(&mut text, format_args!("    cmd: \"{}\"", process.command.trim()));
-            }
+        if let Start::Command(command) | Start::Launched(command) = &role.start {
+            push(&mut text, format_args!("    cmd: \"{command}\""));
         }
         push(&mut text, format_args!("    options:"));
         push(&mut text, format_args!("      env-file: {env_file}"));
-        if let (Build::Buildpacks { .. }, Some(process)) = (&setup.build, process) {
-            push(&mut text, format_args!("      entrypoint: \"{}\"", process.name));
+        match &role.start {
+            Start::ProcessType(name) => {
+                push(&mut text, format_args!("      entrypoint: \"{name}\""));
+            }
+            Start::Launched(_) => push(&mut text, format_args!("      entrypoint: launcher")),
+            Start::Image | Start::Command(_) => {}
         }
+        if let Some(memory) = role.memory_mb {
+            push(&mut text, format_args!("      memory: {memory}m"));
+        }
+        if role.name == WEB && environment.run.proxy == ProxyKind::Traefik {
+            text += &traefik::labels(environment);
+        }
+    }
+    text
+}
+
+fn volumes(environment: &EnvironmentSetup) -> String {
+    let mut text = String::new();
+    for (index, (name, place)) in environment.run.volumes.iter().enumerate() {
+        if index == 0 {
+            push(&mut text, format_args!("volumes:"));
+        }
+        let volume = volume(&environment.path, name);
+        push(&mut text, format_args!("  - \"{volume}:{place}\""));
+    }
+    text
+}
+
+fn timeouts(setup: &Setup, environment: &EnvironmentSetup) -> String {
+    let run = &environment.run;
+    let start = if setup.flags.contains(&Flag::Inference) { START_WITH_MODEL_S } else { START_S };
+    let mut text = String::new();
+    push(&mut text, format_args!("deploy_timeout: {}", run.start_timeout_s.unwrap_or(start)));
+    if let Some(seconds) = run.drain_timeout_s {
+        push(&mut text, format_args!("drain_timeout: {seconds}"));
+    }
+    text
+}
+
+/// What runs beside the app, each an entry of its own.
+fn accessories(setup: &Setup, environment: &EnvironmentSetup, address: IpAddr) -> String {
+    if !has_accessories(setup, environment) {
+        return String::new();
+    }
+    let mut text = "accessories:\n".to_owned();
+    if environment.run.proxy == ProxyKind::Traefik {
+        text += &traefik::accessory(address);
     }
     text
 }

@@ -232,6 +232,15 @@ impl Scan {
         self.checklist.iter().filter(|check| check.blocking)
     }
 
+    /// The Procfile's `release` command: its author wants it run before each new version.
+    pub fn release(&self) -> Option<&str> {
+        let procfile = |file: &String| file.rsplit('/').next() == Some(procfile::FILE);
+        let finding = self.findings.iter().find(|finding| {
+            finding.what == "migrations" && finding.from_file.as_ref().is_some_and(procfile)
+        });
+        finding.map(|finding| finding.value.as_str())
+    }
+
     /// Says that the tree had more files than were sent.
     pub fn tree_was_cut(&mut self, entries: usize) {
         self.checklist.push(Check {

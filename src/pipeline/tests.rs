@@ -16,6 +16,7 @@ fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetu
         address: address.map(|text| text.parse().expect("an address")),
         also: None,
         tls: false,
+        run: RunSettings::default(),
     }
 }
 
@@ -27,6 +28,8 @@ fn setup(build: Build, environments: Vec<EnvironmentSetup>) -> Setup {
         build,
         processes: Vec::new(),
         build_settings: std::collections::BTreeMap::new(),
+        flags: Vec::new(),
+        release: None,
         environments,
     }
 }

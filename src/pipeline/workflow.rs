@@ -1,45 +1,27 @@
 //! The deploy workflow: templates with `@NAME@` places, filled with checked values only.
 
 use super::scan::{Build, Language};
-use super::{KAMAL_VERSION, Setup, image, known_hosts_variable, ssh_key_secret};
+use super::{
+    EnvironmentSetup, KAMAL_VERSION, Setup, WORKFLOW_FILE, build_variable, has_accessories, image,
+    known_hosts_variable, ssh_key_secret,
+};
 use crate::domain::size::Arch;
 
 const WORKFLOW: &str = include_str!("templates/workflow.yml");
+const PUSH_JOB: &str = include_str!("templates/push_job.yml");
+const PUSH_STEP: &str = include_str!("templates/push_step.yml");
 const BUILDPACKS: &str = include_str!("templates/build_buildpacks.yml");
+const BUILDPACKS_STEP: &str = include_str!("templates/build_buildpacks_step.yml");
 const DOCKERFILE: &str = include_str!("templates/build_dockerfile.yml");
+const DOCKERFILE_STEP: &str = include_str!("templates/build_dockerfile_step.yml");
 const SSH_STEP: &str = include_str!("templates/ssh_step.yml");
+const BESIDE_STEP: &str = include_str!("templates/beside_step.yml");
 
 /// The workflow's whole text.
 pub(super) fn content(setup: &Setup) -> String {
     let image_prefix = image_prefix(setup);
-    let settings: String = setup
-        .build_settings
-        .iter()
-        .map(|(name, value)| format!("            --env \"{name}={value}\" \\\n"))
-        .collect();
-    let build = match &setup.build {
-        Build::Buildpacks { language } => fill(
-            BUILDPACKS,
-            &[
-                ("BUILDER", builder(*language)),
-                ("BUILDPACK", buildpack(*language)),
-                ("ROOT", &setup.root),
-                ("BUILD_SETTINGS\n", &settings),
-            ],
-        ),
-        Build::Dockerfile { path } => fill(
-            DOCKERFILE,
-            &[
-                ("CONTEXT", &setup.root),
-                ("FILE", path),
-                ("PLATFORM", &by_arch(setup, "linux/amd64", "linux/arm64")),
-                ("IMAGE", &image_prefix),
-                ("SERVICE", &service_prefix(setup)),
-            ],
-        ),
-    };
-    let ssh: String = setup
-        .environments
+    let all = &setup.environments;
+    let ssh: String = all
         .iter()
         .map(|environment| {
             fill(
@@ -52,19 +34,167 @@ pub(super) fn content(setup: &Setup) -> String {
             )
         })
         .collect();
+    let beside: String = all
+        .iter()
+        .filter(|environment| has_accessories(setup, environment))
+        .map(|one| fill(BESIDE_STEP, &[("ENVIRONMENT", one.path.name.as_str())]))
+        .collect();
     fill(
         WORKFLOW,
         &[
+            ("PUSH_TRIGGER\n", &push_trigger(setup)),
+            ("PUSH_JOB\n", &push_job(setup)),
             ("ENVIRONMENT_INPUT\n", &environment_input(setup)),
             ("RUNNER", &by_arch(setup, "ubuntu-24.04", "ubuntu-24.04-arm")),
             ("IMAGE", &image_prefix),
             ("SERVICE", &service_prefix(setup)),
             ("BRANCH", &setup.default_branch),
             ("KAMAL", KAMAL_VERSION),
-            ("BUILD_STEPS\n", &build),
+            ("BUILD_STEPS\n", &build_steps(setup)),
             ("SSH_STEPS\n", &ssh),
+            ("BESIDE_STEPS\n", &beside),
         ],
     )
+}
+
+/// The environments to which pushes deploy. One without a VM is none yet.
+fn pushed(setup: &Setup) -> impl Iterator<Item = (&EnvironmentSetup, &str)> {
+    let with_vm = setup.environments.iter().filter(|environment| environment.address.is_some());
+    with_vm.filter_map(|one| Some((one, one.run.push_to_deploy.as_ref()?.as_str())))
+}
+
+/// Pushes that cannot change what runs start nothing: others' folders in a monorepo, and the files
+/// of ours, which VMKit deploys by itself where it has to.
+fn push_trigger(setup: &Setup) -> String {
+    let mut branches: Vec<&str> = pushed(setup).map(|(_, branch)| branch).collect();
+    branches.sort_unstable();
+    branches.dedup();
+    if branches.is_empty() {
+        return String::new();
+    }
+    let paths = if setup.root == "." {
+        "paths-ignore: [\".github/workflows/vmkit-deploy.yml\", \".kamal/**\", \"config/deploy.*.yml\"]"
+            .to_owned()
+    } else {
+        match &setup.build {
+            Build::Dockerfile { path } if !path.starts_with(&format!("{}/", setup.root)) => {
+                format!("paths: [\"{}/**\", \"{path}\"]", setup.root)
+            }
+            Build::Dockerfile { .. } | Build::Buildpacks { .. } => {
+                format!("paths: [\"{}/**\"]", setup.root)
+            }
+        }
+    };
+    format!("  push:\n    branches: [\"{}\"]\n    {paths}\n", branches.join("\", \""))
+}
+
+/// A job that starts the same workflow by hand, as it were: so a push takes the same way as every
+/// other deploy, from the default branch's files and one at a time per environment.
+fn push_job(setup: &Setup) -> String {
+    let steps: String = pushed(setup)
+        .map(|(environment, branch)| {
+            fill(
+                PUSH_STEP,
+                &[
+                    ("ENVIRONMENT", environment.path.name.as_str()),
+                    ("PUSHED", branch),
+                    ("FILE", WORKFLOW_FILE),
+                    ("BRANCH", &setup.default_branch),
+                ],
+            )
+        })
+        .collect();
+    if steps.is_empty() { steps } else { format!("{PUSH_JOB}{steps}\n") }
+}
+
+/// One build step; where the build sees variables, one for each environment, which names its own
+/// statically.
+fn build_steps(setup: &Setup) -> String {
+    let (first, _) = match &setup.build {
+        Build::Buildpacks { .. } => (BUILDPACKS, BUILDPACKS_STEP),
+        Build::Dockerfile { .. } => (DOCKERFILE, DOCKERFILE_STEP),
+    };
+    if setup.environments.iter().all(|one| one.run.build_variables.is_empty()) {
+        return format!("{first}{}", build_step(setup, None));
+    }
+    let steps: String = setup.environments.iter().map(|one| build_step(setup, Some(one))).collect();
+    format!("{first}{steps}")
+}
+
+fn build_step(setup: &Setup, environment: Option<&EnvironmentSetup>) -> String {
+    let condition = environment
+        .map(|one| format!("        if: inputs.environment == '{}'\n", one.path.name))
+        .unwrap_or_default();
+    let variables: Vec<(&str, bool, String)> = environment
+        .into_iter()
+        .flat_map(|one| {
+            one.run.build_variables.iter().map(|(key, variable)| {
+                let at_github = build_variable(&one.path, key);
+                (key.as_str(), variable.secret, at_github)
+            })
+        })
+        .collect();
+    let mut env: String = variables
+        .iter()
+        .map(|(key, secret, name)| {
+            let store = if *secret { "secrets" } else { "vars" };
+            format!("          {key}: ${{{{ {store}.{name} }}}}\n")
+        })
+        .collect();
+    match &setup.build {
+        Build::Buildpacks { language } => {
+            let settings: String = setup
+                .build_settings
+                .iter()
+                .map(|(name, value)| format!("            --env \"{name}={value}\" \\\n"))
+                .collect();
+            // A name alone takes the value from the step's environment.
+            let names: String =
+                variables.iter().map(|(key, ..)| format!("            --env {key} \\\n")).collect();
+            if !env.is_empty() {
+                env.insert_str(0, "        env:\n");
+            }
+            fill(
+                BUILDPACKS_STEP,
+                &[
+                    ("IF\n", &condition),
+                    ("ENV\n", &env),
+                    ("BUILDER", builder(*language)),
+                    ("BUILDPACK", buildpack(*language)),
+                    ("ROOT", &setup.root),
+                    ("BUILD_SETTINGS\n", &settings),
+                    ("VARIABLES\n", &names),
+                ],
+            )
+        }
+        Build::Dockerfile { path } => {
+            let list = |title: &str, wanted: bool, line: fn(&str) -> String| {
+                let lines: String = variables
+                    .iter()
+                    .filter(|(_, secret, _)| *secret == wanted)
+                    .map(|(key, ..)| format!("            {}\n", line(key)))
+                    .collect();
+                if lines.is_empty() { lines } else { format!("          {title}: |\n{lines}") }
+            };
+            // `ARG NAME` in the Dockerfile for plain ones, a secret mount for the others: an
+            // argument stays readable in the image's history.
+            let arguments = list("build-args", false, str::to_owned)
+                + &list("secret-envs", true, |key| format!("{key}={key}"));
+            fill(
+                DOCKERFILE_STEP,
+                &[
+                    ("IF\n", &condition),
+                    ("ENV\n", &env),
+                    ("CONTEXT", &setup.root),
+                    ("FILE", path),
+                    ("PLATFORM", &by_arch(setup, "linux/amd64", "linux/arm64")),
+                    ("IMAGE", &image_prefix(setup)),
+                    ("SERVICE", &service_prefix(setup)),
+                    ("ARGUMENTS\n", &arguments),
+                ],
+            )
+        }
+    }
 }
 
 fn fill(template: &str, values: &[(&str, &str)]) -> String {

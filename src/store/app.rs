@@ -11,8 +11,10 @@ use crate::domain::environment::App;
 use crate::domain::ids::AppId;
 use crate::domain::names::AppSlug;
 
-/// How many contents of a file of ours are remembered.
+/// How many digests of a file of ours are remembered.
 const WRITTEN_MAX: usize = 20;
+/// How many contents of a file of ours are kept, to tell a person's edit from ours.
+const CONTENTS_MAX: u32 = 5;
 
 /// How later changes of the generated files reach the repo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -20,6 +22,8 @@ const WRITTEN_MAX: usize = 20;
 pub enum Changes {
     /// By a pull request that a person merges.
     Pr,
+    /// By a pull request that we merge at once where the repo's rules allow it.
+    AutoMerge,
     /// By a commit on the default branch.
     Direct,
 }
@@ -29,6 +33,7 @@ impl Changes {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pr => "pr",
+            Self::AutoMerge => "auto_merge",
             Self::Direct => "direct",
         }
     }
@@ -55,6 +60,22 @@ impl AppRow {
     }
 }
 
+/// A file as we wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its SHA-256, in hex.
+    pub digest: String,
+    /// All of it.
+    pub content: String,
+}
+
+fn read_changes(row: &Row<'_>) -> Outcome<Changes> {
+    Ok(match row.get("auto_merge")? {
+        true => Changes::AutoMerge,
+        false => word(row, "changes")?,
+    })
+}
+
 fn read_app(row: &Row<'_>) -> Outcome<AppRow> {
     Ok(AppRow {
         app: App {
@@ -66,7 +87,7 @@ fn read_app(row: &Row<'_>) -> Outcome<AppRow> {
             root: row.get("root")?,
             created_at: Millis(row.get("created_at")?),
         },
-        changes: word(row, "changes")?,
+        changes: read_changes(row)?,
         scan: json(row, "scan")?,
         written: json(row, "written")?,
     })
@@ -78,10 +99,12 @@ impl Store {
         self.write(move |tx| {
             let app = &row.app;
             tx.execute(
-                "insert into app (id, slug, repo_id, repo, default_branch, root, changes, scan, created_at)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                "insert into app (id, slug, repo_id, repo, default_branch, root, changes, scan, created_at,
+                     auto_merge)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  on conflict (repo_id, root) do update set repo = excluded.repo,
-                     default_branch = excluded.default_branch, changes = excluded.changes, scan = excluded.scan",
+                     default_branch = excluded.default_branch, changes = excluded.changes, scan = excluded.scan,
+                     auto_merge = excluded.auto_merge",
                 params![
                     app.id.to_string(),
                     app.slug.as_str(),
@@ -89,9 +112,11 @@ impl Store {
                     app.repo.as_str(),
                     app.default_branch,
                     app.root,
-                    row.changes.as_str(),
+                    // The column is older than `auto_merge`, which has one of its own.
+                    if row.changes == Changes::Direct { "direct" } else { "pr" },
                     row.scan.to_string(),
-                    app.created_at.0
+                    app.created_at.0,
+                    row.changes == Changes::AutoMerge
                 ],
             )?;
             let mut select = tx.prepare("select * from app where repo_id = ?1 and root = ?2")?;
@@ -101,17 +126,31 @@ impl Store {
         .await
     }
 
-    /// Notes what was written into the repo: a path and the digest of its content each.
+    /// Notes what was written into the repo, by path.
     pub async fn note_written(
         &self,
         app: AppId,
-        files: BTreeMap<String, String>,
+        files: BTreeMap<String, Written>,
+        at: Millis,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
+            let app = app.to_string();
             let mut select = tx.prepare("select written from app where id = ?1")?;
-            let known = first(select.query([app.to_string()])?, |row| json(row, "written"))?;
+            let known = first(select.query([&app])?, |row| json(row, "written"))?;
             let mut written: BTreeMap<String, Vec<String>> = known.unwrap_or_default();
-            for (path, digest) in files {
+            for (path, Written { digest, content }) in files {
+                tx.execute(
+                    "insert into written_file (app, path, digest, content, written_at)
+                     values (?1, ?2, ?3, ?4, ?5)
+                     on conflict do update set written_at = excluded.written_at",
+                    params![app, path, digest, content, at.0],
+                )?;
+                tx.execute(
+                    "delete from written_file where app = ?1 and path = ?2 and digest not in
+                     (select digest from written_file where app = ?1 and path = ?2
+                      order by written_at desc, rowid desc limit ?3)",
+                    params![app, path, CONTENTS_MAX],
+                )?;
                 let digests = written.entry(path).or_default();
                 digests.retain(|known| *known != digest);
                 digests.push(digest);
@@ -120,11 +159,43 @@ impl Store {
             }
             let written =
                 serde_json::to_string(&written).map_err(|error| super::unreadable("app", error))?;
-            tx.execute(
-                "update app set written = ?2 where id = ?1",
-                params![app.to_string(), written],
-            )?;
+            tx.execute("update app set written = ?2 where id = ?1", params![app, written])?;
             Ok(())
+        })
+        .await
+    }
+
+    /// What we wrote into a file of an app's repo, the newest first, as far as it is kept.
+    pub async fn written_contents(
+        &self,
+        app: AppId,
+        path: String,
+    ) -> Result<Vec<String>, StoreError> {
+        self.read(move |db| {
+            let mut select = db.prepare_cached(
+                "select content from written_file where app = ?1 and path = ?2
+                 order by written_at desc, rowid desc",
+            )?;
+            let rows = select.query(params![app.to_string(), path])?;
+            collect(rows, |row| Ok(row.get(0)?))
+        })
+        .await
+    }
+
+    /// Moves an app to another folder of its repo, with what a scan found there. `false` where the
+    /// repo has another app there.
+    pub async fn move_app(
+        &self,
+        app: AppId,
+        root: String,
+        scan: Value,
+    ) -> Result<bool, StoreError> {
+        self.write(move |tx| {
+            let changed = tx.execute(
+                "update or ignore app set root = ?2, scan = ?3 where id = ?1",
+                params![app.to_string(), root, scan.to_string()],
+            )?;
+            Ok(changed == 1)
         })
         .await
     }

@@ -2,11 +2,12 @@
 
 use rusqlite::{Row, params};
 
-use super::{Outcome, Store, StoreError, collect, first, parsed, parsed_or_null};
+use super::{Outcome, Store, StoreError, collect, first, json, parsed, parsed_or_null};
 use crate::domain::clock::Millis;
 use crate::domain::environment::{Environment, Settings};
 use crate::domain::ids::{EnvironmentId, SecretId, VmId};
 use crate::domain::names::{EnvironmentPath, SizeName};
+use crate::domain::run_settings::RunSettings;
 
 /// The key pair that deploys to one VM for one environment.
 #[derive(Debug, Clone)]
@@ -39,6 +40,7 @@ fn read_environment(row: &Row<'_>) -> Outcome<Environment> {
             health_path: row.get("health_path")?,
             protected: row.get("protected")?,
         },
+        run: json(row, "run")?,
         env_revision: row.get("env_revision")?,
         created_at: Millis(row.get("created_at")?),
     })
@@ -47,12 +49,13 @@ fn read_environment(row: &Row<'_>) -> Outcome<Environment> {
 impl Store {
     /// Writes a new environment. `false` where the app has one of that name already.
     pub async fn insert_environment(&self, environment: Environment) -> Result<bool, StoreError> {
+        let run = run_text(&environment.run)?;
         self.write(move |tx| {
             let e = &environment;
             let inserted = tx.execute(
                 "insert into environment (id, app, name, vm, size, region, domain, port, health_path,
-                     protected, env_revision, created_at, provider)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) on conflict do nothing",
+                     protected, env_revision, created_at, provider, run)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) on conflict do nothing",
                 params![
                     e.id.to_string(),
                     e.app.to_string(),
@@ -66,7 +69,8 @@ impl Store {
                     e.settings.protected,
                     e.env_revision,
                     e.created_at.0,
-                    e.settings.provider
+                    e.settings.provider,
+                    run
                 ],
             )?;
             Ok(inserted == 1)
@@ -135,6 +139,34 @@ impl Store {
             let pair = params![id.to_string(), size.as_str()];
             tx.execute("update environment set size = ?2 where id = ?1", pair)?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Chooses how an environment's app is built and run, and on which port and path it answers,
+    /// unless somebody changed what was read before. `false` where somebody did.
+    pub async fn set_environment_run(
+        &self,
+        before: Environment,
+        after: Environment,
+    ) -> Result<bool, StoreError> {
+        let (old, new) = (run_text(&before.run)?, run_text(&after.run)?);
+        self.write(move |tx| {
+            let (old_settings, settings) = (&before.settings, &after.settings);
+            let changed = tx.execute(
+                "update environment set run = ?2, port = ?3, health_path = ?4
+                 where id = ?1 and run = ?5 and port = ?6 and health_path = ?7",
+                params![
+                    after.id.to_string(),
+                    new,
+                    settings.port,
+                    settings.health_path,
+                    old,
+                    old_settings.port,
+                    old_settings.health_path
+                ],
+            )?;
+            Ok(changed == 1)
         })
         .await
     }
@@ -209,6 +241,11 @@ impl Store {
         })
         .await
     }
+}
+
+fn run_text(run: &RunSettings) -> Result<String, StoreError> {
+    serde_json::to_string(run)
+        .map_err(|error| StoreError::Unreadable { what: "environment", detail: error.to_string() })
 }
 
 fn read_key(row: &Row<'_>) -> Outcome<DeployKey> {

@@ -58,25 +58,29 @@ impl DeployApp {
         }
         let paths: Vec<&str> = difference.changes.iter().map(|c| c.path.as_str()).collect();
         if paths.is_empty() {
-            self.context.store.note_written(row.app.id, difference.digests).await?;
+            let now = self.context.clock.now();
+            self.context.store.note_written(row.app.id, difference.written, now).await?;
             return Ok(StepEnd::Done(json!({ "files": paths, "edited": difference.edited })));
         }
         let message = format!("Deploy {}: update {}", self.params.path.name, paths.join(", "));
         let target = match row.changes {
             Changes::Direct => branch.as_str(),
-            Changes::Pr => CONFIG_BRANCH,
+            Changes::Pr | Changes::AutoMerge => CONFIG_BRANCH,
         };
         run.say(format!("committing {} to `{target}`", paths.join(", "))).await?;
-        if row.changes == Changes::Pr {
+        if row.changes != Changes::Direct {
             drop_stale_branch(&github, &row).await?;
         }
         github.commit_files(name, target, &head.sha, &message, &difference.changes).await?;
-        self.context.store.note_written(row.app.id, difference.digests.clone()).await?;
+        let now = self.context.clock.now();
+        self.context.store.note_written(row.app.id, difference.written.clone(), now).await?;
         match row.changes {
             Changes::Direct => {
                 Ok(StepEnd::Done(json!({ "files": paths, "edited": difference.edited })))
             }
-            Changes::Pr => self.config_pull(&github, &row, &message, &paths).await,
+            Changes::Pr | Changes::AutoMerge => {
+                self.config_pull(&github, &row, &message, &paths).await
+            }
         }
     }
 
@@ -401,7 +405,9 @@ impl Operation for DeployApp {
                     match row.changes {
                         // The config is of the environment, and right for the next deploy too.
                         Changes::Direct => Ok(()),
-                        Changes::Pr => drop_stale_branch(&self.github().await?, &row).await,
+                        Changes::Pr | Changes::AutoMerge => {
+                            drop_stale_branch(&self.github().await?, &row).await
+                        }
                     }
                 }
                 ("prove", Some(_)) => self.bring_back(run).await,

@@ -189,7 +189,7 @@ impl<'a> Evidence<'a> {
 
     /// Migrations that nothing runs.
     pub(super) fn unrun_migrations(&mut self, text: impl Into<String>, file: &str) {
-        let fix = "run them when the app starts, or by hand";
+        let fix = "have `configure_app` run them as `release`, or run them when the app starts";
         self.note("migrations", text, fix, file);
     }
 

@@ -3,17 +3,26 @@
 use super::{Build, Evidence};
 use crate::pipeline::check;
 
-const FILE: &str = "Procfile";
+pub(super) const FILE: &str = "Procfile";
 
-/// Takes the processes; a release command is named, since nothing runs it yet.
+/// Takes the processes; a release command is named: it runs before a new version serves.
 pub(super) fn look(evidence: &mut Evidence<'_>) {
     let Some(text) = evidence.text(FILE).map(str::to_owned) else { return };
     for (name, command) in parse(&text) {
         if name == "release" {
             evidence.found("migrations", command.as_str(), FILE);
+            let (text, fix) = if check::is_plain_command(&command) {
+                (
+                    "the Procfile's `release` command runs in each new image before it serves",
+                    "nothing to do; `configure_app` names another one or none",
+                )
+            } else {
+                (
+                    "the Procfile's `release` command has shell in it and is not run by a deploy",
+                    "put the line into a script of the repo and name the script",
+                )
+            };
             evidence.scan.migrations = Some(command);
-            let text = "the Procfile's `release` command is not run by a deploy";
-            let fix = "run migrations when the app starts, or by hand";
             evidence.note("release_command", text, fix, FILE);
         } else if !evidence.scan.processes.iter().any(|process| process.name == name) {
             evidence.process(&name, &command, FILE);
