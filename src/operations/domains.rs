@@ -6,13 +6,14 @@ mod check;
 mod point;
 mod steps;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 pub use certificate::retry_certificate;
 pub use check::{Finding, Verified, verify};
+pub(super) use point::follow_ipv6;
 pub use point::{Removed, remove, remove_records};
 pub(super) use steps::load;
 
@@ -57,6 +58,9 @@ struct Params {
     before_also: Option<Domain>,
     /// Its VM's address, once there is one.
     address: Option<IpAddr>,
+    /// Its VM's IPv6 address, where it has one.
+    #[serde(default)]
+    ipv6: Option<Ipv6Addr>,
     /// Whether a release is live, so that a new name needs a deploy.
     live: bool,
 }
@@ -65,12 +69,26 @@ impl Params {
     fn names(&self) -> impl Iterator<Item = &Domain> {
         std::iter::once(&self.domain).chain(&self.also)
     }
+
+    /// Each name with each address that it has to lead to.
+    fn records(&self) -> impl Iterator<Item = (&Domain, IpAddr)> {
+        self.names().flat_map(|name| {
+            // A name of sslip.io spells the one address.
+            let beside = self.ipv6.filter(|_| !sslip::is_one(name)).map(IpAddr::V6);
+            self.address.into_iter().chain(beside).map(move |address| (name, address))
+        })
+    }
 }
 
-/// The address of an environment's VM.
-async fn address(context: &Context, environment: &Environment) -> Result<Option<IpAddr>, OpError> {
-    let Some(vm) = environment.vm else { return Ok(None) };
-    Ok(context.store.vm(vm).await?.and_then(|row| row.vm.address))
+/// The addresses of an environment's VM: the one that deploys go to, and an IPv6 one beside it.
+async fn addresses(
+    context: &Context,
+    environment: &Environment,
+) -> Result<(Option<IpAddr>, Option<Ipv6Addr>), OpError> {
+    let Some(vm) = environment.vm else { return Ok((None, None)) };
+    let vm = context.store.vm(vm).await?.map(|row| row.vm);
+    let address = vm.as_ref().and_then(|vm| vm.address);
+    Ok((address, vm.and_then(|vm| vm.ipv6).filter(|_| address.is_some_and(|one| one.is_ipv4()))))
 }
 
 async fn intend(
@@ -79,7 +97,7 @@ async fn intend(
     asked: &Asked,
 ) -> Result<Params, OpError> {
     let environment = environment(&context.store, path).await?;
-    let address = address(context, &environment).await?;
+    let (address, ipv6) = addresses(context, &environment).await?;
     let (before, before_also) =
         (environment.settings.domain.clone(), context.store.alias_of(environment.id).await?);
     let (domain, also) = match asked {
@@ -103,7 +121,7 @@ async fn intend(
     }
     let live = !context.store.releases(environment.id, 1).await?.is_empty();
     let (environment, path) = (environment.id, environment.path);
-    Ok(Params { environment, path, domain, also, before, before_also, address, live })
+    Ok(Params { environment, path, domain, also, before, before_also, address, ipv6, live })
 }
 
 /// The other one of `example.com` and `www.example.com`, unless another environment has it.
@@ -149,10 +167,17 @@ pub async fn preview(
     }
     match params.address {
         None => lines.push("no VM yet, so no record".to_owned()),
-        Some(address) => {
-            for name in params.names() {
+        Some(_) => {
+            let mut by_hand = Vec::new();
+            for (name, address) in params.records() {
+                if address.is_ipv6() && by_hand.contains(name) {
+                    continue;
+                }
                 let place = point::place(context, name).await?;
-                lines.push(point::would(context, &params, name, address, place.as_ref()).await?);
+                let (line, a_persons) =
+                    point::would(context, &params, name, address, place.as_ref()).await?;
+                lines.push(line);
+                by_hand.extend(a_persons.then(|| name.clone()));
             }
         }
     }

@@ -98,10 +98,14 @@ async fn a_name_in_our_zone_is_pointed_looked_up_and_taken_away() {
 
     let told = tool(&stage, json!({ "action": "point" })).await;
     has(&told, &["DONE", "made at Cloudflare", "https://shop.example.com/"]);
-    assert_eq!(records(&stage), [format!("A shop.example.com {ip}")]);
-    has(&verify(&stage).await, &["DONE", "leads to", "so Let's Encrypt may issue"]);
+    let ipv6 = stage.sql("select ipv6 from vm").remove(0);
+    let ours = [format!("A shop.example.com {ip}"), format!("AAAA shop.example.com {ipv6}")];
+    assert_eq!(records(&stage), ours);
+    let told = verify(&stage).await;
+    has(&told, &["DONE", "leads to", "so Let's Encrypt may issue"]);
+    has(&told, &[&format!("AAAA shop.example.com: {ipv6}")]);
     has(&tool(&stage, json!({ "action": "point" })).await, &["DONE", "at Cloudflare"]);
-    assert_eq!(records(&stage).len(), 1, "a repeat makes no second");
+    assert_eq!(records(&stage), ours, "a repeat makes no second");
 
     let aaaa = json!({ "type": "AAAA", "name": "shop", "content": "2001:db8::1" });
     let aaaa = edit(&stage, "POST", "", aaaa).await;
@@ -127,12 +131,12 @@ async fn a_name_in_our_zone_is_pointed_looked_up_and_taken_away() {
 
     let told = add(&stage, "example.com").await;
     has(&told, &["DONE", "A example.com", "A www.example.com"]);
-    assert_eq!(records(&stage).len(), 3, "{:?}", records(&stage));
+    assert_eq!(records(&stage).len(), 6, "{:?}", records(&stage));
     assert_eq!(stage.sql("select name from domain_alias"), ["www.example.com"]);
     let environment = environments::environment(&stage.context().store, &staging()).await;
     let id = environment.expect("it").id;
     let removed = remove(stage.context(), id).await.expect("removed");
-    assert_eq!((removed.deleted.len(), removed.left.len()), (3, 0), "{removed:?}");
+    assert_eq!((removed.deleted.len(), removed.left.len()), (6, 0), "{removed:?}");
     assert_eq!(records(&stage), Vec::<String>::new());
     has(&verify(&stage).await, &["no_domain", "action `add` and a domain"]);
     stage.tear_down().await;
@@ -153,7 +157,7 @@ async fn what_is_somebody_elses_is_told_and_left() {
         ],
     );
     has(&verify(&stage).await, &["WAITING", "turn the proxy (the orange cloud) off at Cloudflare"]);
-    assert_eq!(records(&stage), ["A shop.example.com 192.0.2.9"]);
+    assert_eq!(records(&stage), ["A shop.example.com 192.0.2.9"], "and no AAAA beside it");
     // Its owner changes it by hand: it is right, and stays theirs.
     edit(&stage, "PATCH", &old, json!({ "type": "A", "content": ip, "proxied": false })).await;
     has(&tool(&stage, json!({ "action": "point" })).await, &["DONE", "and not VMKit's"]);
@@ -212,7 +216,7 @@ async fn a_name_that_cannot_be_says_what_would_work() {
         &add(&stage, "bücher.example.com").await,
         &["DONE", "bücher.example.com (xn--bcher-kva.example.com)"],
     );
-    assert_eq!(records(&stage).len(), 1);
+    assert_eq!(records(&stage).len(), 2);
 
     // One domain serves one environment.
     let store = &stage.context().store;

@@ -21,6 +21,7 @@ use crate::domain::retirement::{Keeping, Retirement, RetirementState};
 use crate::domain::secret::Secret;
 use crate::operations::agents::linked;
 use crate::operations::deploy::prove_release;
+use crate::operations::domains;
 use crate::operations::provision_vm::Shared;
 use crate::operations::{Ask, Context, OpError, Operation, Run, Step, StepEnd, keys, params};
 use crate::store::{Failure, NewOperation, OperationRow, VmRow};
@@ -265,6 +266,14 @@ impl Restore {
         let store = &self.context.store;
         if let Some((row, _)) = self.own().await? {
             store.set_vm_state(row.vm.id, VmState::Ready).await?;
+            let environment = self.params.environment;
+            let followed = domains::follow_ipv6(&self.context, environment, row.vm.ipv6).await;
+            match followed {
+                Err(error) if error.is_lost_lease() || error.retryable() => return Err(error),
+                // `manage_domain` says what is wrong and mends it; the environment is back.
+                Err(error) => tracing::warn!(code = error.code(), %error, "an AAAA record is old"),
+                Ok(()) => {}
+            }
         }
         Ok(store.set_retirement_state(self.params.retirement, RetirementState::Restored).await?)
     }

@@ -68,8 +68,11 @@ pub async fn sweep(context: &Context) -> Result<Swept, OpError> {
         RetirementState::Restored | RetirementState::Undone | RetirementState::Purged => true,
         RetirementState::Making | RetirementState::Kept => false,
     };
-    if over.iter().any(|kept| done(&kept) && kept.snapshot.is_some()) {
-        swept.snapshots = orphans(context, &all, now).await?;
+    // What an undo could not delete is billed and of no use, however long it might be kept.
+    let left = leftovers(context, &all).await?;
+    let over_and_there = over.iter().any(|kept| done(&kept) && kept.snapshot.is_some());
+    if over_and_there || !left.is_empty() {
+        swept.snapshots = orphans(context, &all, &left, now).await?;
     }
     Ok(swept)
 }
@@ -110,10 +113,27 @@ async fn remove(context: &Context, kept: &Retirement) -> Result<Option<Operation
     Ok(Some(operation))
 }
 
-/// Deletes our own expired snapshots that no retirement keeps: one whose deletion was refused.
+/// The names of the snapshots that were restored from and are still there, unless somebody is at
+/// their environment just now.
+async fn leftovers(context: &Context, all: &[Retirement]) -> Result<Vec<String>, OpError> {
+    let restored =
+        |kept: &&Retirement| kept.state == RetirementState::Restored && kept.snapshot.is_some();
+    if !all.iter().any(|kept| restored(&kept)) {
+        return Ok(Vec::new());
+    }
+    let open = context.store.open_operations().await?;
+    let free =
+        |kept: &&Retirement| !open.iter().any(|row| row.environment == Some(kept.environment));
+    let left = all.iter().filter(restored).filter(free);
+    Ok(left.filter_map(|kept| kept.snapshot_name.clone()).collect())
+}
+
+/// Deletes our own snapshots that no retirement keeps, expired ones and those in `left`: ones whose
+/// deletion was refused.
 async fn orphans(
     context: &Context,
     all: &[Retirement],
+    left: &[String],
     now: Millis,
 ) -> Result<Vec<String>, OpError> {
     let installation = context.settings.installation;
@@ -133,7 +153,8 @@ async fn orphans(
         let cloud = context.accounts.cloud(&provider).await?;
         let listed = cloud.list_snapshots().await?;
         let ours = listed.iter().filter(|one| one.belongs_to(installation));
-        let gone = ours.filter(|one| expired(one, now) && !one.protected && !kept(one));
+        let of_no_use = |one: &CloudSnapshot| expired(one, now) || left.contains(&one.name);
+        let gone = ours.filter(|one| of_no_use(one) && !one.protected && !kept(one));
         for snapshot in gone.take(AT_MOST) {
             cloud.delete_snapshot(&snapshot.provider_id, installation).await?;
             let named = |row: &&Retirement| row.snapshot_name.as_ref() == Some(&snapshot.name);
@@ -168,7 +189,7 @@ async fn audit(
         outcome: outcome.to_owned(),
         reason: Some(match until {
             Some(until) => format!("kept for an undo until {until}"),
-            None => "its label says that its time is over".to_owned(),
+            None => "nothing is to be restored from it any more".to_owned(),
         }),
     };
     Ok(context.store.append_audit(entry).await?)

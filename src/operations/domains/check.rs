@@ -1,9 +1,9 @@
 //! What other machines are told about a name, held against where it has to lead.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::point::{self, Place};
-use super::{address, titled};
+use super::{addresses as addresses_of, titled};
 use crate::dns::resolve::{Caa, ResolveError, Seen};
 use crate::dns::{Dns, sslip};
 use crate::domain::environment::Environment;
@@ -68,12 +68,12 @@ pub async fn verify(context: &Context, path: &EnvironmentPath) -> Result<Verifie
     let environment: Environment = environment(&context.store, path).await?;
     let domain = environment.settings.domain.clone();
     let domain = domain.ok_or_else(|| OpError::NoDomain { environment: path.to_string() })?;
-    let address = address(context, &environment).await?;
+    let (address, ipv6) = addresses_of(context, &environment).await?;
     let address = address.ok_or_else(|| OpError::NoVm { environment: path.to_string() })?;
     let also = context.store.alias_of(environment.id).await?;
     let mut findings = Vec::new();
     for name in std::iter::once(&domain).chain(&also) {
-        findings.extend(check(context, name, address).await?);
+        findings.extend(check(context, name, address, ipv6).await?);
     }
     Ok(Verified { domain, address, findings })
 }
@@ -83,6 +83,7 @@ pub(super) async fn check(
     context: &Context,
     name: &Domain,
     address: IpAddr,
+    ipv6: Option<Ipv6Addr>,
 ) -> Result<Vec<Finding>, OpError> {
     // The name servers decide; the provider only explains.
     let place = point::place(context, name).await.ok().and_then(Result::ok);
@@ -102,7 +103,7 @@ pub(super) async fn check(
         }
     };
     let proxied = proxied(place.as_ref(), name).await;
-    findings.extend(addresses(name, address, &seen, proxied));
+    findings.extend(addresses(name, address, ipv6, &seen, proxied));
     match context.resolver.caa(name).await {
         Ok(caa) => findings.push(allowed(name, caa)),
         Err(error) => findings.push(unanswered(name, &error)),
@@ -130,6 +131,7 @@ fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 fn addresses(
     name: &Domain,
     address: IpAddr,
+    ipv6: Option<Ipv6Addr>,
     seen: &Seen,
     proxied: Option<&'static str>,
 ) -> Vec<Finding> {
@@ -163,7 +165,21 @@ fn addresses(
         let fix = format!("change it to {address}, where the app's VM is");
         Finding::wrong(what, format!("{}{by}", list(&own)), fix)
     });
-    if !other.is_empty() && proxied.is_none() {
+    let beside = ipv6.map(IpAddr::V6).filter(|_| address.is_ipv4());
+    let strays: Vec<&IpAddr> = other.iter().filter(|found| Some(**found) != beside).collect();
+    if let (Some(beside), true) = (beside, strays.is_empty()) {
+        // No record is fine too: the app is reached at the other address then.
+        if other.contains(&beside) {
+            findings.push(Finding::right(format!("{other_kind} {name}"), beside.to_string()));
+        }
+    } else if let (Some(beside), None) = (beside, proxied) {
+        let fix = format!(
+            "change it to {beside}, the VM's own, or delete it: Let's Encrypt and most visitors \
+             prefer IPv6"
+        );
+        let what = format!("{other_kind} {name}");
+        findings.push(Finding::wrong(what, format!("points elsewhere, to {}", list(strays)), fix));
+    } else if !other.is_empty() && proxied.is_none() {
         let fix = format!(
             "delete the {other_kind} record: the app is reached at {address} only, and Let's Encrypt \
              and most visitors prefer IPv6"
@@ -209,9 +225,29 @@ mod tests {
     }
 
     fn lines(seen: &Seen, proxied: Option<&'static str>) -> Vec<String> {
+        lines_with(None, seen, proxied)
+    }
+
+    fn lines_with(ipv6: Option<&str>, seen: &Seen, proxied: Option<&'static str>) -> Vec<String> {
         let name = Domain::given("shop.example.com").expect("a domain");
         let address = "203.0.113.7".parse().expect("an address");
-        addresses(&name, address, seen, proxied).iter().map(Finding::line).collect()
+        let ipv6 = ipv6.map(|text| text.parse().expect("IPv6"));
+        addresses(&name, address, ipv6, seen, proxied).iter().map(Finding::line).collect()
+    }
+
+    #[test]
+    fn a_vm_with_ipv6_may_be_reached_there_and_nowhere_else() {
+        let own = Some("2001:db8::7");
+        let right = "A shop.example.com: 203.0.113.7";
+        assert_eq!(lines_with(own, &seen(&["203.0.113.7"], &[]), None), [right]);
+        let both = seen(&["203.0.113.7"], &["2001:db8::7"]);
+        assert_eq!(lines_with(own, &both, None), [right, "AAAA shop.example.com: 2001:db8::7"]);
+        let stray = seen(&["203.0.113.7"], &["2001:db8::7", "2001:db8::1"]);
+        let told = lines_with(own, &stray, None).concat();
+        assert!(
+            told.contains("points elsewhere, to 2001:db8::1; change it to 2001:db8::7"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Records of ours: made, mended and taken away; those of others are never touched.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -131,14 +131,14 @@ fn in_the_way(wanted: &Wanted, there: &str, proxied: bool, provider: &str) -> Ou
     Outcome { record: line(wanted), how: How::ByHand, note }
 }
 
-/// What [`point`] would do with a name.
+/// What [`point`] would do with a name, and whether it would leave that to a person.
 pub(super) async fn would(
     context: &Context,
     params: &Params,
     name: &Domain,
     address: IpAddr,
     place: Result<&Place, &String>,
-) -> Result<String, OpError> {
+) -> Result<(String, bool), OpError> {
     let wanted = wanted(context, params.environment, name, address);
     let line = line(&wanted);
     let Place { dns, zone } = match place {
@@ -146,13 +146,15 @@ pub(super) async fn would(
         Err(why) => {
             let of_sslip = sslip::is_one(name);
             let outcome = if of_sslip { by_sslip(&wanted) } else { by_hand(&wanted, why) };
-            return Ok(format!("{line}: {}", outcome.note));
+            return Ok((format!("{line}: {}", outcome.note), !of_sslip));
         }
     };
     let row = context.store.dns_record(name.clone(), wanted.kind.to_string()).await?;
     let there = dns.records(zone, name).await?;
     let title = titled(dns);
-    Ok(match decide(there, &wanted, &is_ours(context, dns, row.as_ref())).0 {
+    let decision = decide(there, &wanted, &is_ours(context, dns, row.as_ref())).0;
+    let by_hand = matches!(decision, Decision::InTheWay(_));
+    let told = match decision {
         Decision::Make => format!("{line}: would be made at {title}"),
         Decision::Change(record) => format!("{line}: would replace `{}`", record.line()),
         Decision::Right(_) => format!("{line}: is there already at {title}"),
@@ -161,18 +163,19 @@ pub(super) async fn would(
             let outcome = in_the_way(&wanted, &record.line(), record.proxied, title);
             format!("{line}: {}", outcome.note)
         }
-    })
+    };
+    Ok((told, by_hand))
 }
 
 /// Points one name at an address. Running it twice is running it once.
 pub(super) async fn point(
     context: &Context,
     operation: OperationId,
-    params: &Params,
+    environment: EnvironmentId,
     name: &Domain,
     address: IpAddr,
 ) -> Result<Outcome, OpError> {
-    let wanted = wanted(context, params.environment, name, address);
+    let wanted = wanted(context, environment, name, address);
     if sslip::is_one(name) {
         return Ok(by_sslip(&wanted));
     }
@@ -212,7 +215,7 @@ pub(super) async fn point(
     let row = known.unwrap_or_else(|| DnsRecordRow {
         name: name.clone(),
         kind: wanted.kind.to_string(),
-        environment: params.environment,
+        environment,
         provider: dns.provider().to_owned(),
         zone: zone.name.clone(),
         provider_id: None,
@@ -230,7 +233,7 @@ pub(super) async fn point(
         done => done?,
     };
     let provider_id = Some(done.record().id.clone());
-    let (environment, value) = (params.environment, wanted.value.clone());
+    let value = wanted.value.clone();
     store.put_dns_record(DnsRecordRow { provider_id, environment, value, ..row }).await?;
     Ok(match done {
         Put::Made(_) => said(How::Made, format!("made at {title}")),
@@ -240,6 +243,30 @@ pub(super) async fn point(
         Put::Right(_) => said(How::Right, format!("at {title}")),
         Put::Theirs(_) => said(How::Theirs, format!("at {title}, and not VMKit's")),
     })
+}
+
+/// Makes the AAAA records of ours say the VM's IPv6 address after it got another server: unlike the
+/// IPv4 one it goes with the server. Where there is none any more the records go.
+pub(in crate::operations) async fn follow_ipv6(
+    context: &Context,
+    environment: EnvironmentId,
+    ipv6: Option<Ipv6Addr>,
+) -> Result<(), OpError> {
+    let kind = RecordKind::Aaaa;
+    for row in context.store.dns_records(environment).await? {
+        let right = ipv6.is_some_and(|address| row.value == address.to_string());
+        if row.kind != kind.as_str() || right {
+            continue;
+        }
+        match ipv6 {
+            Some(address) => {
+                let (name, made_by) = (row.name.clone(), row.made_by);
+                point(context, made_by, environment, &name, IpAddr::V6(address)).await?;
+            }
+            None => take_away(context, row, &mut Removed::default()).await?,
+        }
+    }
+    Ok(())
 }
 
 /// What came of taking an environment's records away.

@@ -11,6 +11,7 @@ use super::check::{Finding, check};
 use super::point::{How, Outcome, point, undo};
 use super::{Params, STEPS};
 use crate::dns::sslip;
+use crate::domain::names::Domain;
 use crate::domain::operation::OperationState;
 use crate::operations::{Context, OpError, Operation, Run, Step, StepEnd, params};
 use crate::store::{Claim, Failure, OperationRow};
@@ -58,12 +59,17 @@ impl ManageDomain {
     }
 
     async fn point(&self, run: &Run<'_>) -> Result<Value, OpError> {
-        let Some(address) = self.params.address else { return Ok(json!([])) };
-        let mut outcomes = Vec::new();
-        for name in self.params.names() {
+        let (mut outcomes, mut by_hand): (Vec<Outcome>, Vec<Domain>) = (Vec::new(), Vec::new());
+        for (name, address) in self.params.records() {
+            // Where somebody else's record leads elsewhere, ours beside it would split the visitors.
+            if address.is_ipv6() && by_hand.contains(name) {
+                continue;
+            }
             run.say(format!("pointing {name} at {address}")).await?;
             let (context, id) = (&self.context, self.row.id);
-            outcomes.push(point(context, id, &self.params, name, address).await?);
+            let outcome = point(context, id, self.params.environment, name, address).await?;
+            by_hand.extend((outcome.how == How::ByHand).then(|| name.clone()));
+            outcomes.push(outcome);
         }
         Ok(json!(outcomes))
     }
@@ -77,7 +83,7 @@ impl ManageDomain {
         loop {
             let mut findings = Vec::new();
             for name in self.params.names() {
-                findings.extend(check(&self.context, name, address).await?);
+                findings.extend(check(&self.context, name, address, self.params.ipv6).await?);
             }
             let right = findings.iter().all(|finding| finding.right);
             if right || !fresh || tokio::time::Instant::now() >= deadline {
