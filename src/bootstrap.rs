@@ -4,6 +4,8 @@
 //! User-data stays readable on the VM, so the only secret in it is an enrolment token that works
 //! once, for this VM, for an hour.
 
+pub mod adopt;
+
 use url::Url;
 
 use crate::domain::ids::VmId;
@@ -90,17 +92,9 @@ pub fn user_data(facts: &Bootstrap<'_>) -> Result<String, BootstrapError> {
     let deploy_key = public_key("deploy key", facts.deploy_public_key)?;
     let owner_key = public_key("owner's public key", facts.owner_public_key)?;
     host_name(facts.hostname)?;
-    let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
-    closed("gateway's key", facts.gateway_key_base64, 100, base64, "base64")?;
-    let token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | '~');
-    let wanted = "letters, digits, `-`, `_`, `.`, `=` and `~`";
-    closed("enrolment token", facts.enrolment_token.expose(), 500, token, wanted)?;
-    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    closed("agent's SHA-256", facts.agent_sha256, 64, hex, "64 lower-case hexadecimal digits")?;
-    if facts.agent_sha256.len() != 64 {
-        let wanted = "64 lower-case hexadecimal digits";
-        return Err(BootstrapError { what: "agent's SHA-256", wanted });
-    }
+    base64_text("gateway's key", facts.gateway_key_base64)?;
+    token_text(facts.enrolment_token)?;
+    checksum(facts.agent_sha256)?;
     let text = match &facts.link {
         Link::DialOut { gateway_url, agent_url } => {
             let gateway = url("gateway's URL", gateway_url)?;
@@ -175,6 +169,24 @@ pub fn restored(hostname: &str) -> Result<String, BootstrapError> {
     Ok(RESTORED.replace("@HOSTNAME@", hostname))
 }
 
+fn base64_text(what: &'static str, text: &str) -> Result<(), BootstrapError> {
+    let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+    closed(what, text, 100, base64, "base64")
+}
+
+fn token_text(token: &Secret) -> Result<(), BootstrapError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | '~');
+    let wanted = "letters, digits, `-`, `_`, `.`, `=` and `~`";
+    closed("enrolment token", token.expose(), 500, fits, wanted)
+}
+
+fn checksum(text: &str) -> Result<(), BootstrapError> {
+    let (what, wanted) = ("agent's SHA-256", "64 lower-case hexadecimal digits");
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    closed(what, text, 64, hex, wanted)?;
+    if text.len() == 64 { Ok(()) } else { Err(BootstrapError { what, wanted }) }
+}
+
 fn host_name(text: &str) -> Result<(), BootstrapError> {
     let host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     closed("host name", text, 63, host, "lower-case letters, digits and hyphens")
@@ -189,6 +201,7 @@ fn public_key(what: &'static str, text: &str) -> Result<String, BootstrapError> 
     key.set_comment(match what {
         "deploy key" => "vmkit-deploy",
         "link key" => "vmkit-link",
+        "login key" => "vmkit-adopt",
         "host key" => "vmkit-first-boot",
         _ => "owner",
     });

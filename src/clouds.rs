@@ -28,6 +28,9 @@ use crate::domain::names::{RegionName, SizeName};
 use crate::domain::secret::Secret;
 use crate::domain::size::{Arch, Size};
 
+/// What every label of VMKit's begins with.
+pub(crate) const LABELS: &str = "vmkit.io/";
+
 /// The label that says whose a resource is: the installation's bare id.
 pub const LABEL_INSTALLATION: &str = "vmkit.io/installation";
 /// The label that says which VM a server is: the VM's bare id.
@@ -382,6 +385,14 @@ pub trait Cloud: Send + Sync {
         id: &str,
         labels: &BTreeMap<String, String>,
     ) -> impl Future<Output = Result<CloudVm, CloudError>> + Send;
+
+    /// Takes back what [`Cloud::adopt_vm`] did: every label of ours goes, the server and its other
+    /// labels stay. One that is not ours, or gone, is fine.
+    fn disown_vm(
+        &self,
+        id: &str,
+        installation: InstallationId,
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
     /// Writes the server's disk anew: all on it is lost. Its id, name and address stay.
     fn rebuild_vm(

@@ -11,6 +11,7 @@ mod logs;
 mod reach;
 mod roster;
 mod routes;
+pub mod shell;
 mod socket;
 mod ssh;
 

@@ -6,6 +6,7 @@
 //! with all before it. The names of the steps and what they write are a stored format: another
 //! list is another version.
 
+pub mod adopt_vm;
 pub mod agents;
 pub mod cancel;
 pub mod catalogue;
@@ -215,6 +216,7 @@ pub(crate) trait Operation: Send + Sync {
 pub(crate) enum Kind {
     SetupRepo,
     ProvisionVm,
+    AdoptVm,
     Deploy,
     Destroy,
     Retire,
@@ -229,6 +231,7 @@ impl Kind {
         let kind = match name {
             setup_repo::KIND => Self::SetupRepo,
             provision_vm::KIND => Self::ProvisionVm,
+            adopt_vm::KIND => Self::AdoptVm,
             deploy::KIND => Self::Deploy,
             destroy::purge::KIND => Self::Destroy,
             destroy::retire::KIND => Self::Retire,
@@ -252,6 +255,7 @@ impl Kind {
         match self {
             Self::SetupRepo => setup_repo::VERSION,
             Self::ProvisionVm => provision_vm::VERSION,
+            Self::AdoptVm => adopt_vm::VERSION,
             Self::Deploy => deploy::VERSION,
             Self::Destroy => destroy::purge::VERSION,
             Self::Retire => destroy::retire::VERSION,
@@ -266,6 +270,7 @@ impl Kind {
         match self {
             Self::SetupRepo => setup_repo::load(row, context),
             Self::ProvisionVm => provision_vm::load(row, context),
+            Self::AdoptVm => adopt_vm::load(row, context),
             Self::Deploy => deploy::load(row, context),
             Self::Destroy => destroy::purge::load(row, context),
             Self::Retire => destroy::retire::load(row, context),

@@ -4,6 +4,7 @@
 //! a writer waits up to [`BUSY_TIMEOUT_MS`] for another. No SQLite type leaves this module.
 
 mod account;
+mod adoption;
 mod app;
 mod audit;
 mod deploy;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior};
 
 pub use account::StoredAccount;
+pub use adoption::Adoption;
 pub use app::{AppRow, Changes, Written};
 pub use audit::AuditEntry;
 pub use domain::{Claim, DnsRecordRow};
@@ -48,7 +50,7 @@ pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 const WAL_TRIES: u32 = 50;
 
 /// Every migration in order; a file's `user_version` is how many of them it has had.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("store/migrations/0001_initial.sql"),
     include_str!("store/migrations/0002_environment_provider.sql"),
     include_str!("store/migrations/0003_price_list.sql"),
@@ -56,6 +58,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("store/migrations/0005_vm_link.sql"),
     include_str!("store/migrations/0006_retirement.sql"),
     include_str!("store/migrations/0007_run_settings.sql"),
+    include_str!("store/migrations/0008_adoption.sql"),
 ];
 
 /// Why the state file could not be read or written.

@@ -5,7 +5,7 @@ use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::environment::{Environment, Settings};
+use crate::domain::environment::{Environment, Settings, Vm};
 use crate::domain::names::{BadDomain, Domain};
 use crate::mcp::{Answer, Parameters, Server, ToolError, Word, bad_name};
 use crate::operations::environments::{NewEnvironment, check, create, found};
@@ -16,10 +16,10 @@ struct Input {
     environment: String,
     /// Where size and region leave it open.
     provider: Option<Provider>,
-    /// From list_sizes, such as cpx22.
-    size: String,
+    /// From list_sizes, such as cpx22; none with provider ssh.
+    size: Option<String>,
     /// From list_sizes, such as fsn1.
-    region: String,
+    region: Option<String>,
     /// The app's port; the scan's otherwise.
     #[schemars(range(min = 1, max = 65535))]
     port: Option<u16>,
@@ -41,6 +41,7 @@ struct Input {
 enum Provider {
     Hetzner,
     DigitalOcean,
+    Ssh,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -108,11 +109,21 @@ impl Server {
         let provider = input.provider.map(|provider| match provider {
             Provider::Hetzner => "hetzner".to_owned(),
             Provider::DigitalOcean => "digitalocean".to_owned(),
+            Provider::Ssh => Vm::OWN_MACHINE.to_owned(),
         });
+        let own = provider.as_deref() == Some(Vm::OWN_MACHINE);
+        let place = |given: Option<String>, field: &str| match given {
+            _ if own => Ok("own".to_owned()),
+            Some(given) => Ok(given),
+            None => Err(ToolError::new("missing_field", format!("the field `{field}` is missing"))
+                .fix(
+                    "take one from `list_sizes`, or give provider `ssh` for a machine that exists",
+                )),
+        };
         let settings = Settings {
+            size: place(input.size, "size")?.parse().map_err(bad_name)?,
+            region: place(input.region, "region")?.parse().map_err(bad_name)?,
             provider,
-            size: input.size.parse().map_err(bad_name)?,
-            region: input.region.parse().map_err(bad_name)?,
             domain: input
                 .domain
                 .map(|name| Domain::given(&name))

@@ -9,8 +9,10 @@ mod engine;
 mod events;
 mod machine;
 mod proxy;
+mod shell;
 mod spawner;
 mod sshd;
+mod units;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -106,6 +108,7 @@ impl Machines {
         std::fs::create_dir(&bin)
             .and_then(|()| std::os::unix::fs::symlink(exe, bin.join("vmkit")))
             .map_err(|source| SandboxError::io("fill the folder", &bin, source))?;
+        shell::make_commands(&dir.path().join("commands"))?;
         let spawner = Spawner::start(exe, dir.path())?;
         let block = Block::reserve()?;
         Ok(Self(Arc::new(Inner {
@@ -218,6 +221,7 @@ impl Machines {
         let context = machine::Context {
             exe: self.0.exe.clone(),
             bin: self.dir().join("bin"),
+            commands: self.dir().join("commands"),
             spawner: self.0.spawner.clone(),
             agents_start: self.0.agents_start.load(Ordering::SeqCst),
             ssh_port: self.0.ssh_port,

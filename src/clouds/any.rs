@@ -89,6 +89,7 @@ impl Cloud for AnyCloud {
         async fn cycle_vm(id: &str, installation: InstallationId, limit: Duration) -> CloudVm;
         async fn rename_vm(id: &str, installation: InstallationId, name: &str) -> CloudVm;
         async fn adopt_vm(id: &str, labels: &BTreeMap<String, String>) -> CloudVm;
+        async fn disown_vm(id: &str, installation: InstallationId) -> ();
         async fn rebuild_vm(id: &str, installation: InstallationId, rebuild: &Rebuild) -> CloudVm;
         async fn resize_vm(id: &str, installation: InstallationId, resize: &Resize) -> CloudVm;
         async fn delete_vm(id: &str, installation: InstallationId) -> ();

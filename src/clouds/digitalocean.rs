@@ -248,6 +248,10 @@ impl Cloud for DigitalOcean {
         self.adopt(id, labels).await
     }
 
+    async fn disown_vm(&self, id: &str, installation: InstallationId) -> Result<(), CloudError> {
+        self.disown(id, installation).await
+    }
+
     async fn rebuild_vm(
         &self,
         id: &str,

@@ -220,6 +220,10 @@ impl Cloud for Hetzner {
         self.take_over(id, labels).await
     }
 
+    async fn disown_vm(&self, id: &str, installation: InstallationId) -> Result<(), CloudError> {
+        self.disown(id, installation).await
+    }
+
     async fn rebuild_vm(
         &self,
         id: &str,

@@ -93,7 +93,7 @@ impl Settings {
 pub struct Vm {
     /// Its id; its name at the cloud is `vmkit-` and the bare id.
     pub id: VmId,
-    /// The cloud: `hetzner`, `digitalocean`.
+    /// The cloud: `hetzner`, `digitalocean`; `ssh` for a machine of the person's own.
     pub provider: String,
     /// The cloud's own id, once the cloud has answered.
     pub provider_id: Option<String>,
@@ -119,6 +119,15 @@ pub struct Vm {
 }
 
 impl Vm {
+    /// The provider of a machine of the person's own: reached by SSH, and in nobody's API. There is
+    /// no power, no size and no snapshot of it.
+    pub const OWN_MACHINE: &'static str = "ssh";
+
+    /// Whether it is such a machine.
+    pub fn is_own_machine(&self) -> bool {
+        self.provider == Self::OWN_MACHINE
+    }
+
     /// The server's name at the cloud: made of our id, so a retry finds it.
     pub fn cloud_name(id: &VmId) -> String {
         format!("vmkit-{}", id.bare())

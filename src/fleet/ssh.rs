@@ -105,7 +105,7 @@ impl SshError {
 }
 
 /// Ends with the connection.
-pub(super) struct Session(Handle<Watch>);
+pub(super) struct Session(pub(super) Handle<Watch>);
 
 /// A connection on which we are logged in, with the forced command's input and output.
 pub(super) struct Connection {
@@ -116,7 +116,7 @@ pub(super) struct Connection {
 }
 
 /// Compares the server's key with those that we take, and remembers what it saw.
-struct Watch {
+pub(super) struct Watch {
     taken: Vec<PublicKey>,
     seen: Arc<Mutex<Option<PublicKey>>>,
 }
@@ -138,22 +138,26 @@ impl client::Handler for Watch {
 /// Connects, checks the host key, logs in once and starts the forced command.
 pub(super) async fn connect(dial: &Dial) -> Result<Connection, SshError> {
     let address = dial.address;
+    let (mut session, host_key) = enter(dial).await?;
+    let begun = tokio::time::timeout(TALK_TIMEOUT, start(&mut session, address, COMMAND));
+    let channel = begun.await.map_err(|_| SshError::Silent { address })??;
+    Ok(Connection { session: Session(session), host_key, channel })
+}
+
+/// Connects, checks the host key and logs in once.
+pub(super) async fn enter(dial: &Dial) -> Result<(Handle<Watch>, String), SshError> {
+    let address = dial.address;
     let keys = || SshError::Keys { address };
     let taken: Result<Vec<PublicKey>, _> =
         dial.host_keys.iter().map(|line| PublicKey::from_openssh(line)).collect();
     let taken = taken.map_err(|_| keys())?;
     let login = PrivateKey::from_openssh(dial.key.expose()).map_err(|_| keys())?;
-    let socket = open(address).await?;
-    let seen = Arc::new(Mutex::new(None));
-    let watch = Watch { taken: taken.clone(), seen: Arc::clone(&seen) };
-    let talk = tokio::time::timeout(TALK_TIMEOUT, client::connect_stream(config(), socket, watch));
-    let session = talk.await.map_err(|_| SshError::Silent { address })?;
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (session, seen) = meet(address, taken.clone()).await?;
     let met = seen.as_ref().and_then(|seen| {
         let at = taken.iter().position(|taken| taken.key_data() == seen.key_data())?;
         dial.host_keys.get(at).cloned()
     });
-    let (session, host_key) = match (session, met) {
+    let (mut session, host_key) = match (session, met) {
         (Ok(session), Some(met)) => (session, met),
         (_, None) if seen.is_some() => {
             let found = seen.map(|key| print(&key)).unwrap_or_default();
@@ -163,9 +167,23 @@ pub(super) async fn connect(dial: &Dial) -> Result<Connection, SshError> {
         (Err(source), _) => return Err(SshError::Talk { address, source }),
         (Ok(_), None) => return Err(keys()),
     };
-    let talk = tokio::time::timeout(TALK_TIMEOUT, log_in(session, dial, login));
-    let (session, channel) = talk.await.map_err(|_| SshError::Silent { address })??;
-    Ok(Connection { session: Session(session), host_key, channel })
+    let talk = tokio::time::timeout(TALK_TIMEOUT, log_in(&mut session, dial, login));
+    talk.await.map_err(|_| SshError::Silent { address })??;
+    Ok((session, host_key))
+}
+
+/// Exchanges keys with whoever is there. The session is there only if the server's key is taken.
+pub(super) async fn meet(
+    address: SocketAddr,
+    taken: Vec<PublicKey>,
+) -> Result<(Result<Handle<Watch>, russh::Error>, Option<PublicKey>), SshError> {
+    let socket = open(address).await?;
+    let seen = Arc::new(Mutex::new(None));
+    let watch = Watch { taken, seen: Arc::clone(&seen) };
+    let talk = tokio::time::timeout(TALK_TIMEOUT, client::connect_stream(config(), socket, watch));
+    let session = talk.await.map_err(|_| SshError::Silent { address })?;
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok((session, seen))
 }
 
 async fn open(address: SocketAddr) -> Result<TcpStream, SshError> {
@@ -190,24 +208,29 @@ fn config() -> Arc<client::Config> {
     })
 }
 
-async fn log_in(
-    mut session: Handle<Watch>,
-    dial: &Dial,
-    key: PrivateKey,
-) -> Result<(Handle<Watch>, Channel<Msg>), SshError> {
+async fn log_in(session: &mut Handle<Watch>, dial: &Dial, key: PrivateKey) -> Result<(), SshError> {
     let address = dial.address;
-    let broken = |source| SshError::Talk { address, source };
     let hash = (!matches!(key.algorithm(), Algorithm::Ed25519)).then_some(HashAlg::Sha512);
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
-    match session.authenticate_publickey(dial.user.as_str(), key).await.map_err(broken)? {
-        AuthResult::Success => {}
-        AuthResult::Failure { .. } => return Err(SshError::Login { address }),
+    let answer = session.authenticate_publickey(dial.user.as_str(), key).await;
+    match answer.map_err(|source| SshError::Talk { address, source })? {
+        AuthResult::Success => Ok(()),
+        AuthResult::Failure { .. } => Err(SshError::Login { address }),
     }
+}
+
+/// Has the server run a command.
+pub(super) async fn start(
+    session: &mut Handle<Watch>,
+    address: SocketAddr,
+    command: &str,
+) -> Result<Channel<Msg>, SshError> {
+    let broken = |source| SshError::Talk { address, source };
     let mut channel = session.channel_open_session().await.map_err(broken)?;
-    channel.exec(true, COMMAND).await.map_err(broken)?;
+    channel.exec(true, command).await.map_err(broken)?;
     loop {
         match channel.wait().await {
-            Some(ChannelMsg::Success) => return Ok((session, channel)),
+            Some(ChannelMsg::Success) => return Ok(channel),
             Some(ChannelMsg::WindowAdjusted { .. }) => {}
             _ => return Err(broken(russh::Error::Disconnect)),
         }
@@ -227,6 +250,6 @@ impl Connection {
 }
 
 /// As `ssh-keygen -l` shows it.
-fn print(key: &PublicKey) -> String {
+pub(super) fn print(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::environments::environment;
 use super::{Ask, Context, OpError, Started, plans};
-use crate::clouds::{Cloud, CloudVm};
+use crate::clouds::{AnyCloud, Cloud, CloudVm};
 use crate::domain::environment::{Environment, Vm, VmState};
 use crate::domain::ids::PlanId;
 use crate::domain::names::EnvironmentPath;
@@ -74,6 +74,8 @@ struct Subject {
     /// The VM's server, where it is there.
     server: Option<CloudVm>,
     retirement: Option<Retirement>,
+    /// The person's own machine that VMKit leaves with it.
+    left: Option<VmRow>,
 }
 
 impl Subject {
@@ -101,7 +103,8 @@ impl Subject {
     fn locks(&self) -> Vec<Lock> {
         let lock = |resource, mode| Lock { resource, mode };
         let mut locks = vec![lock(format!("env:{}", self.environment.id), LockMode::Exclusive)];
-        let mode = if self.own.is_some() { LockMode::Exclusive } else { LockMode::Shared };
+        let alone = self.own.is_some() || self.left.is_some();
+        let mode = if alone { LockMode::Exclusive } else { LockMode::Shared };
         locks.extend(self.environment.vm.map(|vm| lock(format!("vm:{vm}"), mode)));
         locks
     }
@@ -114,15 +117,35 @@ async fn look(context: &Context, path: &EnvironmentPath) -> Result<Subject, OpEr
     let server = match &own {
         Some(row) if row.vm.state != VmState::Deleted => {
             let cloud = context.accounts.cloud(&row.vm.provider).await?;
-            cloud.find_vm(&Vm::cloud_name(&row.vm.id)).await?
+            server_of(&cloud, &row.vm).await?
         }
         _ => None,
     };
-    Ok(Subject { environment, own, server, retirement })
+    let left = alone_on(context, &environment).await?.filter(|row| row.vm.is_own_machine());
+    Ok(Subject { environment, own, server, retirement, left })
 }
 
-/// The VM that goes with an environment, if no other environment runs on it.
+/// A VM's server: by the name that VMKit gives, or by the cloud's id, since an adopted one keeps the
+/// name that it has.
+async fn server_of(cloud: &AnyCloud, vm: &Vm) -> Result<Option<CloudVm>, OpError> {
+    if let Some(found) = cloud.find_vm(&Vm::cloud_name(&vm.id)).await? {
+        return Ok(Some(found));
+    }
+    match &vm.provider_id {
+        Some(id) => Ok(cloud.get_vm(id).await?),
+        None => Ok(None),
+    }
+}
+
+/// The VM that goes with an environment, if no other environment runs on it. A machine of the
+/// person's own never goes.
 async fn own_vm(context: &Context, environment: &Environment) -> Result<Option<VmRow>, OpError> {
+    let alone = alone_on(context, environment).await?;
+    Ok(alone.filter(|row| !row.vm.is_own_machine()))
+}
+
+/// The VM of an environment, if no other environment runs on it.
+async fn alone_on(context: &Context, environment: &Environment) -> Result<Option<VmRow>, OpError> {
     let Some(vm) = environment.vm else { return Ok(None) };
     let others = context.store.environments().await?;
     if others.iter().any(|other| other.vm == Some(vm) && other.id != environment.id) {

@@ -51,6 +51,9 @@ impl Inhabited {
     /// The cloud's id of its server.
     pub(super) fn server(&self) -> Result<String, OpError> {
         let vm = &self.row.vm;
+        if vm.is_own_machine() {
+            return Err(OpError::OwnMachine { vm: vm.id });
+        }
         let gone = || OpError::ServerGone { vm: vm.id, provider: vm.provider.clone() };
         vm.provider_id.clone().ok_or_else(gone)
     }

@@ -2,12 +2,11 @@
 
 use super::catalogue::{Age, catalogue};
 use super::{Context, OpError};
-use crate::domain::environment::{Environment, Settings};
+use crate::domain::environment::{Environment, Settings, Vm};
 use crate::domain::ids::EnvironmentId;
 use crate::domain::names::{AppSlug, EnvironmentPath};
 use crate::domain::retirement::RetirementState;
 use crate::domain::run_settings::RunSettings;
-use crate::domain::size::Size;
 use crate::store::{AppRow, Store};
 
 /// An app by its slug.
@@ -83,7 +82,7 @@ pub async fn found(context: &Context, slug: &AppSlug) -> Result<(u16, String), O
 ///
 /// # Errors
 /// [`OpError::UnknownApp`], [`OpError::EnvironmentExists`], or a size that the region does not have.
-pub async fn check(context: &Context, new: &NewEnvironment) -> Result<(AppRow, Size), OpError> {
+pub async fn check(context: &Context, new: &NewEnvironment) -> Result<(AppRow, String), OpError> {
     let app = app(&context.store, &new.path.app).await?;
     if context.store.environment(new.path.clone()).await?.is_some() {
         return Err(OpError::EnvironmentExists { environment: new.path.to_string() });
@@ -94,8 +93,11 @@ pub async fn check(context: &Context, new: &NewEnvironment) -> Result<(AppRow, S
         let (domain, environment) = (domain.to_string(), owner.to_string());
         return Err(OpError::DomainTaken { domain, environment });
     }
+    if new.settings.provider.as_deref() == Some(Vm::OWN_MACHINE) {
+        return Ok((app, Vm::OWN_MACHINE.to_owned()));
+    }
     let size = catalogue(context, Age::Now).await?.pick(&new.settings)?;
-    Ok((app, size))
+    Ok((app, size.provider))
 }
 
 /// Names an environment of an app; touches nothing outside.
@@ -103,13 +105,13 @@ pub async fn check(context: &Context, new: &NewEnvironment) -> Result<(AppRow, S
 /// # Errors
 /// [`OpError::UnknownApp`], [`OpError::EnvironmentExists`], or a size that the region does not have.
 pub async fn create(context: &Context, new: NewEnvironment) -> Result<Environment, OpError> {
-    let (app, size) = check(context, &new).await?;
+    let (app, provider) = check(context, &new).await?;
     let environment = Environment {
         id: EnvironmentId::generate(),
         app: app.app.id,
         path: new.path,
         vm: None,
-        settings: Settings { provider: Some(size.provider), ..new.settings },
+        settings: Settings { provider: Some(provider), ..new.settings },
         run: RunSettings::default(),
         env_revision: 0,
         created_at: context.clock.now(),

@@ -1,5 +1,6 @@
 //! Why an operation was not started, or a step did not end well.
 
+use super::adopt_vm::AdoptError;
 use crate::accounts::AccountError;
 use crate::bootstrap::BootstrapError;
 use crate::clouds::CloudError;
@@ -30,6 +31,12 @@ pub enum OpError {
     NotSetUp { repo: String, missing: String },
     #[error("`{app}` cannot be deployed: {reasons}")]
     Blocked { app: String, reasons: String },
+    #[error(
+        "VM {vm} is a machine of your own, reached by SSH: VMKit has no power over it, no other size of it and no snapshot"
+    )]
+    OwnMachine { vm: VmId },
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
     #[error("environment `{environment}` has no VM")]
     NoVm { environment: String },
     #[error("environment `{environment}` has a VM already: {vm}")]
@@ -197,6 +204,8 @@ impl OpError {
             Self::SlugTaken { .. } => "slug_taken",
             Self::NotSetUp { .. } => "not_set_up",
             Self::Blocked { .. } => "blocked",
+            Self::OwnMachine { .. } => "own_machine",
+            Self::Adopt(error) => error.code(),
             Self::NoVm { .. } => "no_vm",
             Self::HasVm { .. } => "has_vm",
             Self::UnknownSize { .. } => "unknown_size",
@@ -275,6 +284,7 @@ impl OpError {
     pub fn retryable(&self) -> bool {
         match self {
             Self::EnvRace | Self::Busy { .. } | Self::NoCertificate { .. } => true,
+            Self::Adopt(error) => error.retryable(),
             Self::Account(error) => error.retryable(),
             Self::Cloud(error) => error.retryable(),
             Self::GitHub(error) => error.retryable(),
@@ -296,6 +306,8 @@ impl OpError {
             Self::SlugTaken { .. } => "pass another `app` name".into(),
             Self::NotSetUp { repo, .. } => format!("call `setup_repo` with repo `{repo}` and merge its pull request"),
             Self::Blocked { .. } => "do what each row says and push it; a row that you accept as it is goes into `ignore_checks` of `deploy`".into(),
+            Self::OwnMachine { .. } => "change it where it is; to move, create another environment with a size from `list_sizes`".into(),
+            Self::Adopt(error) => error.fix(),
             Self::NoVm { environment } => format!("call `provision_vm` with environment `{environment}`"),
             Self::HasVm { environment, .. } => format!("call `get_status` with environment `{environment}`"),
             Self::UnknownSize { .. } | Self::SoldOut { .. } => "call `list_sizes` and create the environment with a size that can be ordered".into(),

@@ -11,18 +11,19 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use vmkit_agent_protocol::calls::{Call, Reply};
 
-use super::agents::{AgentBinaries, AgentBinary};
+use super::agents::{AgentBinaries, AgentBinary, linked};
 use super::{Context, OpError, Run};
 use crate::bootstrap::{Bootstrap, Link, user_data};
-use crate::domain::environment::Vm;
+use crate::domain::environment::{Vm, VmState};
 use crate::domain::ids::{SecretId, VmId};
 use crate::domain::secret::Secret;
 use crate::domain::size::Arch;
-use crate::fleet::{Dial, Directory, Presence};
+use crate::fleet::{Dial, Directory, Presence, Trouble};
 use crate::store::{Store, VmLink};
 use crate::vault::{Purpose, Vault};
 
@@ -126,7 +127,7 @@ async fn unseal(context: &Context, id: SecretId, purpose: Purpose) -> Result<Sec
 }
 
 /// A fresh ed25519 pair: the public line, and the private key in OpenSSH's form.
-fn key_pair(comment: &str) -> Result<(String, Secret), OpError> {
+pub(super) fn key_pair(comment: &str) -> Result<(String, Secret), OpError> {
     use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
     let pair = || -> Result<(String, Secret), ssh_key::Error> {
         let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)?;
@@ -142,8 +143,14 @@ fn without_comment(line: &str) -> String {
 }
 
 /// Waits for the first link of a new VM, says meanwhile what it waits for, and then has the agent
-/// replace the host key that stood in the user-data.
-pub(super) async fn first_link(context: &Context, run: &Run<'_>, vm: VmId) -> Result<(), OpError> {
+/// replace the host key that stood in the user-data. Trouble of the kinds in `hopeless` ends the
+/// wait.
+pub(super) async fn first_link(
+    context: &Context,
+    run: &Run<'_>,
+    vm: VmId,
+    hopeless: &[&str],
+) -> Result<(), OpError> {
     let wait = context.settings.agent_wait;
     let deadline = tokio::time::Instant::now() + wait;
     let mut said = String::new();
@@ -154,7 +161,8 @@ pub(super) async fn first_link(context: &Context, run: &Run<'_>, vm: VmId) -> Re
         }
         run.stop_if_asked().await?;
         let told = trouble(&presence);
-        if presence.trouble.as_ref().is_some_and(|trouble| trouble.code == "first_boot_failed") {
+        let is_hopeless = |trouble: &Trouble| hopeless.contains(&trouble.code.as_str());
+        if presence.trouble.as_ref().is_some_and(is_hopeless) {
             return Err(OpError::FirstBoot { vm: vm.to_string(), told });
         }
         if tokio::time::Instant::now() >= deadline {
@@ -222,13 +230,7 @@ async fn replace_host_key(
 
 /// Opens and keeps the links to all VMs that do not dial out, until `stop` is cancelled.
 pub async fn keep(context: Arc<Context>, stop: CancellationToken) {
-    let known = Arc::new(Known {
-        store: context.store.clone(),
-        vault: Arc::clone(&context.vault),
-        binaries: Arc::clone(&context.agent_binaries),
-        port: context.settings.ssh_port,
-    });
-    context.fleet.reach(known, stop).await;
+    context.fleet.reach(Arc::new(known(&context)), stop).await;
 }
 
 /// The VMs of the state file.
@@ -237,6 +239,60 @@ struct Known {
     vault: Arc<Vault>,
     binaries: Arc<AgentBinaries>,
     port: u16,
+}
+
+/// How VMKit comes to a VM; none where the VM dials out, or has no address yet.
+pub(super) async fn dial(context: &Context, vm: VmId) -> Result<Option<Dial>, OpError> {
+    known(context).find(vm).await
+}
+
+fn known(context: &Context) -> Known {
+    Known {
+        store: context.store.clone(),
+        vault: Arc::clone(&context.vault),
+        binaries: Arc::clone(&context.agent_binaries),
+        port: context.settings.ssh_port,
+    }
+}
+
+/// The link of a machine that is adopted: it has its host key and keeps it.
+pub(super) async fn prepare_adopted(
+    context: &Context,
+    vm: VmId,
+    host_key: &str,
+) -> Result<VmLink, OpError> {
+    if let Some(link) = context.store.vm_link(vm).await? {
+        return Ok(link);
+    }
+    let (public_key, private_key) = key_pair("vmkit-link")?;
+    let (secret, purpose) = (SecretId::generate(), Purpose::LinkKey);
+    let sealed = context.vault.seal(&private_key, purpose, &secret.to_string())?;
+    let link = VmLink {
+        vm,
+        public_key,
+        secret,
+        host_key: without_comment(host_key),
+        next_host_key: None,
+        host_secret: None,
+    };
+    let (login, none) = ((purpose.as_str(), sealed), (Purpose::HostKey.as_str(), Vec::new()));
+    Ok(context.store.put_vm_link(link, login, none, context.clock.now()).await?)
+}
+
+/// Notes the host keys that a linked VM has, and that it is ready.
+pub(super) async fn record(context: &Context, vm: VmId) -> Result<Value, OpError> {
+    linked(context, vm).await?;
+    let keys = match context.fleet.call(vm, Call::HostFacts, CALL_WAIT).await? {
+        Reply::HostFacts(facts) => facts.ssh_host_keys,
+        _ => Vec::new(),
+    };
+    let row = context.store.vm(vm).await?;
+    let address = row.and_then(|row| row.vm.address);
+    let host = address.map(|address| address.to_string()).unwrap_or_default();
+    let lines: Vec<String> = keys.iter().map(|key| format!("{host} {key}")).collect();
+    context.store.set_vm_known_hosts(vm, lines.join("\n")).await?;
+    context.store.set_vm_state(vm, VmState::Ready).await?;
+    Ok(json!({ "vm": vm, "address": address }))
 }
 
 impl Known {

@@ -11,11 +11,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vmkit_agent_protocol::calls::{Call, Reply};
 
-use self::fresh::{deploy_key_pair, random_token};
+pub(super) use self::fresh::{deploy_key_pair, random_token};
 pub(super) use self::shared::Shared;
-use super::agents::{AgentBinary, linked, token_hash};
+use super::adopt_vm::AdoptError;
+use super::agents::{AgentBinary, token_hash};
 use super::catalogue::{Age, catalogue, may_order};
 use super::environments::environment;
 use super::{
@@ -30,7 +30,7 @@ use crate::domain::names::EnvironmentPath;
 use crate::domain::operation::OperationState;
 use crate::domain::plan::{PlanBody, Policy};
 use crate::domain::secret::Secret;
-use crate::domain::size::{Offer, Size};
+use crate::domain::size::{Arch, Offer, Size};
 use crate::store::{
     DeployKey, Failure, Lock, LockMode, NewOperation, OperationRow, PlanRow, VmRow,
 };
@@ -66,7 +66,7 @@ const RECORD: Step = Step { name: "record", says: "noting the VM's host key" };
 /// How long a server may take to start.
 const SERVER_WAIT: Duration = Duration::from_secs(300);
 /// How long the token of a first boot lasts, in milliseconds.
-const ENROLMENT_MS: i64 = 60 * 60 * 1000;
+pub(super) const ENROLMENT_MS: i64 = 60 * 60 * 1000;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
@@ -85,18 +85,22 @@ async fn look(context: &Context, path: &EnvironmentPath) -> Result<(Environment,
     if let Some(vm) = environment.vm {
         return Err(OpError::HasVm { environment: path.to_string(), vm: vm.to_string() });
     }
+    if environment.settings.provider.as_deref() == Some(Vm::OWN_MACHINE) {
+        return Err(AdoptError::NoTarget { environment: path.to_string() }.into());
+    }
     let size = catalogue(context, Age::Now).await?.pick(&environment.settings)?;
     if context.settings.owner_key.is_none() {
         return Err(OpError::NoOwnerKey);
     }
-    agent_binary(context, &size).await?;
+    agent_binary(context, size.arch).await?;
     Ok((environment, size))
 }
 
-async fn agent_binary(context: &Context, size: &Size) -> Result<AgentBinary, OpError> {
+/// The agent for VMs of an architecture.
+pub(super) async fn agent_binary(context: &Context, arch: Arch) -> Result<AgentBinary, OpError> {
     let binaries = &context.agent_binaries;
-    binaries.find(size.arch).await.ok_or_else(|| OpError::NoAgentBinary {
-        arch: size.arch.as_str().to_owned(),
+    binaries.find(arch).await.ok_or_else(|| OpError::NoAgentBinary {
+        arch: arch.as_str().to_owned(),
         folder: binaries.place(),
     })
 }
@@ -309,7 +313,7 @@ impl ProvisionVm {
     async fn user_data(&self) -> Result<Secret, OpError> {
         let params = &self.params;
         let owner_key = self.context.settings.owner_key.as_ref().ok_or(OpError::NoOwnerKey)?;
-        let binary = agent_binary(&self.context, &params.size).await?;
+        let binary = agent_binary(&self.context, params.size.arch).await?;
         let key = self.context.store.deploy_key(params.environment, params.vm).await?;
         let token = self.unseal(params.token, Purpose::EnrolmentToken).await?;
         let boot = links::FirstBoot {
@@ -333,25 +337,8 @@ impl ProvisionVm {
     }
 
     async fn wait_agent(&self, run: &Run<'_>) -> Result<Value, OpError> {
-        links::first_link(&self.context, run, self.params.vm).await?;
+        links::first_link(&self.context, run, self.params.vm, &["first_boot_failed"]).await?;
         Ok(Value::Null)
-    }
-
-    async fn record(&self) -> Result<Value, OpError> {
-        let vm = self.params.vm;
-        linked(&self.context, vm).await?;
-        let call = self.context.fleet.call(vm, Call::HostFacts, Duration::from_secs(20));
-        let keys = match call.await? {
-            Reply::HostFacts(facts) => facts.ssh_host_keys,
-            _ => Vec::new(),
-        };
-        let row = self.context.store.vm(vm).await?;
-        let address = row.and_then(|row| row.vm.address);
-        let host = address.map(|address| address.to_string()).unwrap_or_default();
-        let lines: Vec<String> = keys.iter().map(|key| format!("{host} {key}")).collect();
-        self.context.store.set_vm_known_hosts(vm, lines.join("\n")).await?;
-        self.context.store.set_vm_state(vm, VmState::Ready).await?;
-        Ok(json!({ "vm": vm, "address": address }))
     }
 
     /// Deletes the server of our name, whether or not its order was answered.
@@ -404,7 +391,7 @@ impl Operation for ProvisionVm {
                 "own_address" => Value::Null,
                 "wait_server" => self.wait_server(run).await?,
                 "wait_agent" => self.wait_agent(run).await?,
-                _ => self.record().await?,
+                _ => links::record(&self.context, self.params.vm).await?,
             };
             Ok(StepEnd::Done(output))
         }

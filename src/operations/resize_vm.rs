@@ -97,9 +97,10 @@ impl Found {
 async fn look(context: &Context, request: &ResizeRequest) -> Result<Found, OpError> {
     let here = inhabited(context, request.vm).await?;
     let vm = &here.row.vm;
+    let id = here.server()?;
     let cloud = context.accounts.cloud(&vm.provider).await?;
     let gone = || OpError::ServerGone { vm: vm.id, provider: vm.provider.clone() };
-    let server = cloud.get_vm(&here.server()?).await?.ok_or_else(gone)?;
+    let server = cloud.get_vm(&id).await?.ok_or_else(gone)?;
     let sizes = cloud.sizes().await?;
     let to = pick(&sizes, &vm.region, &server, request, vm.arch)?;
     Ok(Found { to, server, rules: cloud.resize_rules(), here })

@@ -46,7 +46,8 @@ pub(crate) fn kinds() -> Vec<(Kind, u32)> {
     // Matched without `_`, so that a new kind cannot be left out.
     let next = |kind| match kind {
         Kind::SetupRepo => Some(Kind::ProvisionVm),
-        Kind::ProvisionVm => Some(Kind::Deploy),
+        Kind::ProvisionVm => Some(Kind::AdoptVm),
+        Kind::AdoptVm => Some(Kind::Deploy),
         Kind::Deploy => Some(Kind::Destroy),
         Kind::Destroy => Some(Kind::Retire),
         Kind::Retire => Some(Kind::Restore),

@@ -180,6 +180,7 @@ impl Store {
         self.write(move |tx| {
             let id = id.to_string();
             tx.execute("delete from env_var where environment = ?1", [&id])?;
+            super::adoption::forget(tx, &id)?;
             let mut select = tx.prepare("select secret from deploy_key where environment = ?1")?;
             let secrets = collect(select.query([&id])?, |row| Ok(row.get::<_, String>(0)?))?;
             tx.execute("delete from deploy_key where environment = ?1", [&id])?;

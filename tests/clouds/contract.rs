@@ -129,6 +129,15 @@ pub(crate) async fn a_server_is_adopted_with_the_labels_that_it_has<F: Future<Ou
     let other = stage.order_of(VmId::generate(), InstallationId::generate());
     let error = cloud.adopt_vm(&up.provider_id, &other.labels).await.expect_err("it is ours");
     assert_eq!(error.code(), "not_ours");
+    cloud.disown_vm(&up.provider_id, stage.installation).await.expect("given back");
+    cloud.disown_vm(&up.provider_id, stage.installation).await.expect("nothing of ours is fine");
+    let free = cloud.get_vm(&up.provider_id).await.expect("an answer").expect("the server");
+    assert_eq!(free.labels, up.labels, "theirs are as they were");
+    let again = cloud.adopt_vm(&up.provider_id, &other.labels).await.expect("free for anybody");
+    let not_ours = cloud.disown_vm(&up.provider_id, stage.installation).await;
+    not_ours.expect("somebody else's stays");
+    let same = cloud.get_vm(&up.provider_id).await.expect("an answer").expect("the server");
+    assert_eq!(same.labels, again.labels);
     let nobody = BTreeMap::from([("team".to_owned(), "red".to_owned())]);
     let error = cloud.adopt_vm(&up.provider_id, &nobody).await.expect_err("no owner");
     assert_eq!(error.code(), "invalid_request");

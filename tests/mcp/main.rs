@@ -1,5 +1,6 @@
 //! VMKit as its clients meet it: real processes, real MCP clients of both eras, stdio and HTTP.
 
+mod adopt;
 mod diagnosis;
 mod digitalocean;
 mod gateway;

@@ -65,6 +65,9 @@ const PROVISION: &[Outside] = &[
     cloud("wait_server", "GET", r"/servers/\d+$"),
 ];
 
+const ADOPT: &[Outside] =
+    &[cloud("label", "GET", r"/servers/\d+$"), cloud("label", "PUT", r"/servers/\d+$")];
+
 const DEPLOY: &[Outside] = &[
     github("commit_config", "GET", "/commits/main$"),
     github("commit_config", "GET", "/contents/"),
@@ -179,6 +182,9 @@ const DOMAIN: &[Outside] = &[
     dns("point", "GET", "/zones$"),
     dns("point", "GET", "/dns_records$"),
     dns("point", "POST", "/dns_records$"),
+    dns("point", "GET", "/zones$"),
+    dns("point", "GET", "/dns_records$"),
+    dns("point", "POST", "/dns_records$"),
     dns("look", "GET", "/zones$"),
     dns("look", "GET", "/dns_records$"),
 ];
@@ -189,6 +195,7 @@ impl Job {
         match self {
             Self::Setup => SETUP,
             Self::Provision => PROVISION,
+            Self::Adopt => ADOPT,
             Self::Deploy => DEPLOY,
             Self::Current | Self::Rollback => REDEPLOY,
             Self::Resize => RESIZE,
@@ -225,6 +232,17 @@ impl Job {
                 "wait_server",
                 "wait_agent",
                 "record",
+            ],
+            Self::Adopt => &[
+                "prepare",
+                "label",
+                "arm",
+                "set_up",
+                "wait_agent",
+                "check",
+                "confirm",
+                "record",
+                "lock_out",
             ],
             Self::Deploy | Self::Current | Self::Rollback => {
                 &["commit_config", "grant_access", "write_env", "dispatch", "watch", "prove"]

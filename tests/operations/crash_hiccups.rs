@@ -12,6 +12,7 @@ async fn every_operation_gets_over_what_passes() {
     let jobs = [
         Job::Setup,
         Job::Provision,
+        Job::Adopt,
         Job::Deploy,
         Job::Current,
         Job::Rollback,

@@ -22,6 +22,11 @@ async fn provision_vm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn adopt_vm() {
+    every_call_of(Job::Adopt).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deploy() {
     every_call_of(Job::Deploy).await;
 }
@@ -136,6 +141,7 @@ impl Stage {
             "cloud": self.counts().await,
             "kept": self.kept().await,
             "server": self.server_if_any().await,
+            "labels": self.labels().await,
             "kamal_locks": self.kamal_locks(),
             "setup_branch": repo["refs"]["refs/heads/vmkit/setup"],
             "open_pulls": pulls(&repo, "open"),
@@ -148,6 +154,13 @@ impl Stage {
             "dns_rows": self.sql("select name from dns_record"),
             "environments": self.sql("select coalesce(vm, 'none') from environment where deleted_at is null"),
         })
+    }
+
+    /// The labels of the cloud's servers.
+    async fn labels(&self) -> Vec<Value> {
+        let state = self.cloud().await;
+        let servers = state["servers"].as_array().expect("a list").clone();
+        servers.into_iter().map(|server| server["labels"].clone()).collect()
     }
 
     /// The env file on the VM, as it lies there.

@@ -35,6 +35,11 @@ async fn provision_vm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn adopt_vm() {
+    every_moment_of(Job::Adopt).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deploy() {
     every_moment_of(Job::Deploy).await;
 }

@@ -24,7 +24,7 @@ struct Half {
     silent: Option<&'static str>,
 }
 
-const HALVES: [Half; 11] = [
+const HALVES: [Half; 12] = [
     Half {
         job: Job::Setup,
         stop: (At::GitHub, "POST", "/pulls$"),
@@ -50,6 +50,13 @@ const HALVES: [Half; 11] = [
             (At::Cloud, "GET", "/ssh_keys$"),
             (At::Cloud, "DELETE", r"/ssh_keys/\d+$"),
         ],
+        silent: None,
+    },
+    Half {
+        job: Job::Adopt,
+        stop: (At::Cloud, "PUT", r"/servers/\d+$"),
+        after: true,
+        undo: &[(At::Cloud, "GET", r"/servers/\d+$"), (At::Cloud, "PUT", r"/servers/\d+$")],
         silent: None,
     },
     Half {
@@ -224,7 +231,7 @@ impl Outside {
 }
 
 impl Stage {
-    async fn until_undoing(&self, id: OperationId, step: &str) {
+    pub(crate) async fn until_undoing(&self, id: OperationId, step: &str) {
         let begun = |state| matches!(state, StepState::Undoing | StepState::Undone);
         self.until(step, async || {
             let steps = self.steps(id).await;

@@ -12,7 +12,7 @@ use vmkit::config::Settings;
 use vmkit::domain::clock::Clock;
 use vmkit::installation::{Part, open};
 use vmkit::operations::destroy::sweep;
-use vmkit::operations::{Context, Driver};
+use vmkit::operations::{Context, Driver, links};
 
 /// What drives the operations of a stage.
 pub(crate) enum Driving {
@@ -94,12 +94,14 @@ async fn work(
         .with_graceful_shutdown(until);
     let (fleet, until) = (context.fleet.clone(), stop.clone());
     let driver = Driver::new(Arc::clone(context), format!("test-{:016x}", rand::random::<u64>()));
+    let (reaching, until_then) = (Arc::clone(context), stop.clone());
     let (sweeping, over, stop) = (Arc::clone(context), stop.clone(), stop.clone());
     vec![
         tokio::spawn(async move { fleet.serve_socket(faces, until).await }),
         tokio::spawn(async move { drop(serve.await) }),
         tokio::spawn(async move { driver.run(stop).await }),
         tokio::spawn(async move { sweep::daily(&sweeping, &over).await }),
+        tokio::spawn(links::keep(reaching, until_then)),
     ]
 }
 

@@ -19,6 +19,7 @@ use vmkit::operations::{
 };
 use vmkit::store::Changes;
 
+use crate::adopt;
 use crate::stage::{Stage, staging};
 
 /// An operation of the main job.
@@ -28,6 +29,8 @@ pub(crate) enum Job {
     Setup,
     /// The VM.
     Provision,
+    /// A server that was there before.
+    Adopt,
     /// The first deploy: with the config's commit and a build.
     Deploy,
     /// What is live, with newer env values.
@@ -53,7 +56,7 @@ impl Job {
     pub(crate) async fn prepare(self, stage: &mut Stage) {
         let before: &[Self] = match self {
             Self::Setup => return,
-            Self::Provision => &[Self::Setup],
+            Self::Provision | Self::Adopt => &[Self::Setup],
             Self::Deploy => &[Self::Setup, Self::Provision],
             Self::Current
             | Self::Resize
@@ -78,6 +81,9 @@ impl Job {
                 Self::Provision => stage.set_env("GREETING", "first").await,
                 _ => {}
             }
+        }
+        if self == Self::Adopt {
+            adopt::their_server(stage).await;
         }
         if self == Self::Current {
             stage.set_env("GREETING", "second").await;
@@ -113,6 +119,7 @@ impl Job {
                 let plan = provision_vm::plan(context, &path).await?;
                 begun(provision_vm::start(context, &path, plan.id, ask).await)
             }
+            Self::Adopt => adopt::of_their_server(stage).await,
             Self::Deploy => deploy_of(stage, Version::Ref(None)).await,
             Self::Current => deploy_of(stage, Version::Current).await,
             Self::Rollback => {
@@ -150,6 +157,25 @@ impl Job {
             Self::Provision => {
                 assert_eq!(stage.counts().await, [1, 1, 1]);
                 assert_eq!(stage.kept().await, [0, 1]);
+            }
+            Self::Adopt => {
+                assert_eq!(stage.counts().await, [1, 0, 0], "no firewall and no key of ours");
+                let server = stage.cloud().await["servers"][0].clone();
+                assert_eq!(
+                    (&server["name"], &server["labels"]["team"]),
+                    (&json!("theirs"), &json!("red"))
+                );
+                let labelled = server["labels"].as_object().map_or(0, serde_json::Map::len);
+                assert_eq!(
+                    labelled, 4,
+                    "theirs, the installation, the VM, the operation: {server:#}"
+                );
+                assert_eq!(stage.sql("select state from vm where state != 'deleted'"), ["ready"]);
+                let machine = stage.machine();
+                assert!(!machine.is_armed() && machine.has_file("/etc/vmkit/adopted"));
+                let keys = machine.authorized_keys("root");
+                assert!(keys.iter().all(|key| !key.contains("vmkit-adopt")), "{keys:?}");
+                assert!(machine.docker().get("their-cache").is_some_and(|one| one.running));
             }
             Self::Deploy | Self::Current | Self::Rollback => {
                 let result = stage.row(id).await.result.expect("a result");
@@ -201,9 +227,11 @@ impl Job {
             Self::Domain => {
                 let state = stage.sandbox.cloudflare().state();
                 let records = state["zones"][0]["records"].as_array().expect("a list").clone();
-                assert_eq!(records.len(), 1, "one record: {records:#?}");
+                assert_eq!(records.len(), 2, "A and AAAA: {records:#?}");
                 let server = stage.cloud().await["servers"][0]["public_net"]["ipv4"]["ip"].clone();
                 assert_eq!(records[0]["content"], server);
+                let ipv6 = stage.sql("select ipv6 from vm").remove(0);
+                assert_eq!(records[1]["content"], ipv6);
                 assert_eq!(records[0]["proxied"], false);
                 assert_eq!(stage.sql("select domain from environment"), ["app.example.com"]);
                 let result = stage.row(id).await.result.expect("a result");

@@ -1,5 +1,6 @@
 //! Operations on the sandbox: the real driver, a real file, real agents and real processes.
 
+mod adopt;
 mod beside;
 mod calls;
 mod cases;

@@ -11,6 +11,7 @@ async fn every_operation_makes_its_calls_in_their_order() {
     let jobs = [
         Job::Setup,
         Job::Provision,
+        Job::Adopt,
         Job::Deploy,
         Job::Current,
         Job::Rollback,

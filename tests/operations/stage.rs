@@ -297,6 +297,15 @@ impl Stage {
         answer.json().await.expect("JSON")
     }
 
+    /// Changes a thing of the simulated cloud as its owner would.
+    pub(crate) async fn cloud_put(&self, path: &str, body: Value) {
+        let token = self.pairs.iter().find(|(name, _)| name == "VMKIT_HETZNER_TOKEN");
+        let url = format!("{}/v1/{path}", self.sandbox.hetzner_admin_url());
+        let request = self.http.put(url).bearer_auth(&token.expect("a token").1).json(&body);
+        let answer = request.send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{path}: {answer:?}");
+    }
+
     /// Merges every open pull request of the sample repo, as its maintainer.
     pub(crate) async fn merge_pulls(&self) {
         let pulls = self.github("GET", "/repos/octo/shop/pulls?state=open", None).await;
@@ -350,13 +359,18 @@ impl Stage {
     pub(crate) async fn nothing_is_lost(&self) {
         assert_eq!(self.sql("select resource from operation_lock"), Vec::<String>::new());
         let named = self.sql(
-            "select 'vmkit-' || lower(substr(vm.id, 4)) from vm
+            "select coalesce(vm.provider_id, '') || ' vmkit-' || lower(substr(vm.id, 4)) from vm
              join environment on environment.vm = vm.id where vm.state != 'deleted'",
         );
         let state = self.cloud().await;
-        for server in state["servers"].as_array().expect("a list") {
+        let ours = |one: &&Value| !one["labels"]["vmkit.io/installation"].is_null();
+        for server in state["servers"].as_array().expect("a list").iter().filter(ours) {
             let name = server["name"].as_str().expect("a name").to_lowercase();
-            assert!(named.contains(&name), "server {name} is named by nobody: {named:?}");
+            let id = server["id"].to_string();
+            let known = |row: &String| {
+                row.split_once(' ').is_some_and(|(own, by_us)| own == id || by_us == name)
+            };
+            assert!(named.iter().any(known), "server {name} is named by nobody: {named:?}");
         }
         let named = self.sql(
             "select snapshot_name from retirement where snapshot_name is not null
@@ -390,10 +404,11 @@ pub(crate) fn staging() -> EnvironmentPath {
     "shop/staging".parse().expect("a path")
 }
 
-/// The addresses that do not come and go with a server, as IPv6 ones do.
+/// The addresses that do not come and go with a server, as IPv6 ones do, and those that nobody
+/// asked for.
 fn own_addresses(state: &Value) -> Vec<&Value> {
     let all = state["primary_ips"].as_array().expect("a list").iter();
-    all.filter(|one| one["type"] == "ipv4").collect()
+    all.filter(|one| one["type"] == "ipv4" && one["auto_delete"] == false).collect()
 }
 
 fn owner_key() -> String {

@@ -56,6 +56,7 @@ pub(super) async fn create(State(hetzner): State<Hetzner>, input: Input) -> Answ
             root_keys: order.keys.clone(),
             off: !order.start,
             disk: order.image.disk(),
+            bare: false,
         };
         let start = order.start;
         let password = order.keys.is_empty().then_some("changed-at-first-login");

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,10 +14,11 @@ use tokio_util::task::TaskTracker;
 use super::disk::Disk;
 use super::docker::Docker;
 use super::proxy::Proxy;
+use super::shell::{Services, Shell};
 use super::spawner::{Spawner, Start};
 use super::sshd::{SshKnobs, SshVisit, Sshd};
 use super::upload;
-use super::{Place, cloud_init, engine};
+use super::{Place, cloud_init, engine, units};
 use crate::SandboxError;
 
 /// systemd's `Restart=always` with a wait that a test can afford.
@@ -36,6 +38,8 @@ pub struct MachineOrder {
     /// The copy that its disk is made from, instead of the cloud's own image; a new instance all
     /// the same, so that cloud-init runs again.
     pub disk: Option<Disk>,
+    /// Without Docker's command until somebody installs it.
+    pub bare: bool,
 }
 
 /// What a machine needs from the sandbox.
@@ -43,6 +47,8 @@ pub struct MachineOrder {
 pub(super) struct Context {
     pub(super) exe: PathBuf,
     pub(super) bin: PathBuf,
+    /// The PATH of a shell on a VM.
+    pub(super) commands: PathBuf,
     pub(super) spawner: Spawner,
     pub(super) agents_start: bool,
     pub(super) ssh_port: u16,
@@ -59,6 +65,7 @@ struct Inner {
     docker: Docker,
     proxy: Proxy,
     sshd: Sshd,
+    shell: Shell,
     order: Mutex<MachineOrder>,
     console: Mutex<Vec<String>>,
     power: tokio::sync::Mutex<Option<Power>>,
@@ -97,6 +104,8 @@ impl Machine {
         let address = Address(Arc::new(Mutex::new(address)));
         let docker =
             Docker::new(address.clone(), context.spawner.clone(), context.bin.clone(), home);
+        let services = Services::default();
+        let shell = Shell { commands: context.commands.clone(), docker: docker.clone(), services };
         let machine = Self(Arc::new(Inner {
             proxy: Proxy::new(address.clone(), docker.clone()),
             sshd: Sshd::new(
@@ -104,7 +113,9 @@ impl Machine {
                 context.ssh_port,
                 root.clone(),
                 context.spawner.clone(),
+                shell.clone(),
             ),
+            shell,
             context,
             address,
             root,
@@ -130,9 +141,23 @@ impl Machine {
             self.0.proxy.restore(disk.proxy());
         }
         let lines = cloud_init::install(&self.0.root, &order)?;
+        if !order.bare {
+            self.install_docker()?;
+        }
         *crate::lock(&self.0.console) = lines;
         *crate::lock(&self.0.order) = order;
         Ok(())
+    }
+
+    /// Docker's command, for a shell.
+    fn install_docker(&self) -> Result<(), SandboxError> {
+        let command = self.0.root.join("usr/bin/docker");
+        if command.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(command.parent().unwrap_or(&self.0.root))
+            .and_then(|()| symlink(self.0.context.commands.join("commands"), &command))
+            .map_err(|source| SandboxError::io("link", &command, source))
     }
 
     fn off_at_first(&self) -> bool {
@@ -243,8 +268,16 @@ impl Machine {
         self.0.proxy.power_on().await?;
         self.0.sshd.power_on().await;
         // With a receiver, VMKit brings the agent; a first boot that downloads it is past.
-        let receives = upload::expected(&self.0.root);
-        if receives {
+        let adopted = units::are_ours(&self.0.root);
+        let receives = upload::expected(&self.0.root) && !adopted;
+        let has_agent = !cloud_init::agent_units(&self.0.root).is_empty();
+        if adopted || (!receives && !has_agent) {
+            let (machine, off) = (self.clone(), now.off.clone());
+            let agents_start = self.0.context.agents_start;
+            now.tasks.spawn(async move {
+                off.run_until_cancelled(units::play(&machine, agents_start)).await;
+            });
+        } else if receives {
             let (machine, off) = (self.clone(), now.off.clone());
             now.tasks.spawn(async move {
                 off.run_until_cancelled(machine.receive_agent()).await;
@@ -268,6 +301,8 @@ impl Machine {
         let path = self.0.root.join("proc/sys/kernel/random/boot_id");
         let id = format!("{:032x}\n", rand::random::<u128>());
         std::fs::create_dir_all(path.parent().unwrap_or(&self.0.root))
+            // Where systemd runs there is this folder.
+            .and_then(|()| std::fs::create_dir_all(self.0.root.join("run/systemd/system")))
             .and_then(|()| std::fs::write(&path, id))
             .map_err(|source| SandboxError::io("write", &path, source))
     }
@@ -373,6 +408,56 @@ impl Machine {
             let units = cloud_init::agent_units(&self.0.root);
             futures::future::join_all(units.into_iter().map(|args| self.keep_agent(args))).await;
         }
+    }
+
+    /// Installs what was uploaded, if it is the right one.
+    pub(super) async fn install_upload(&self) {
+        let context = &self.0.context;
+        upload::take(&self.0.root, &context.spawner, &context.exe).await;
+    }
+
+    /// Runs the agent of each unit, again and again.
+    pub(super) async fn keep_agents(&self) {
+        let units = cloud_init::agent_units(&self.0.root);
+        futures::future::join_all(units.into_iter().map(|args| self.keep_agent(args))).await;
+    }
+
+    /// Runs what takes VMKit's things off, as its units do.
+    pub(super) async fn run_leave(&self) {
+        let root = &self.0.root;
+        let start = Start {
+            command: vec!["/bin/sh".into(), root.join("usr/local/lib/vmkit/leave").into()],
+            dir: root.clone(),
+            env: self.0.shell.environment(root),
+            output: None,
+            input: false,
+        };
+        match self.0.context.spawner.spawn(start).await {
+            Ok(mut process) => drop(process.ended().await),
+            Err(error) => tracing::warn!(%error, "`leave` cannot be started"),
+        }
+    }
+
+    /// Whether the undo of an adoption is armed on it.
+    pub fn is_armed(&self) -> bool {
+        units::enabled(&self.0.root, "vmkit-undo.timer")
+    }
+
+    /// Lets the time of an armed undo run out, and waits until it ran.
+    pub async fn fire_undo(&self) {
+        if self.is_armed() {
+            self.run_leave().await;
+        }
+    }
+
+    /// Has a program of the owner's listen, at a port of its address; 0 picks one.
+    pub async fn listen(&self, name: &str, port: u16) -> std::io::Result<u16> {
+        self.0.shell.services.add(name, (self.address(), port)).await
+    }
+
+    /// Ends such a program.
+    pub fn stop_listening(&self, name: &str) {
+        self.0.shell.services.stop(name);
     }
 
     /// Runs the agent, again and again.

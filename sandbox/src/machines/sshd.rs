@@ -1,5 +1,6 @@
 //! A VM's SSH server: its own host key, its users' `authorized_keys`, and the one thing that it
-//! does for a key with `command=`: that command, as a process that ends with the machine.
+//! does for a key with `command=`: that command, as a process that ends with the machine. A key
+//! without one gets a shell.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::machine::Address;
+use super::shell::Shell;
 use super::spawner::{Spawner, Start};
 
 /// What a VM's SSH server is made to do.
@@ -51,6 +53,7 @@ struct Inner {
     port: u16,
     root: PathBuf,
     spawner: Spawner,
+    shell: Shell,
     knobs: Mutex<SshKnobs>,
     visits: Mutex<Vec<SshVisit>>,
     power: tokio::sync::Mutex<Option<Power>>,
@@ -64,12 +67,19 @@ struct Power {
 }
 
 impl Sshd {
-    pub(super) fn new(address: Address, port: u16, root: PathBuf, spawner: Spawner) -> Self {
+    pub(super) fn new(
+        address: Address,
+        port: u16,
+        root: PathBuf,
+        spawner: Spawner,
+        shell: Shell,
+    ) -> Self {
         Self(Arc::new(Inner {
             address,
             port,
             root,
             spawner,
+            shell,
             knobs: Mutex::default(),
             visits: Mutex::default(),
             power: tokio::sync::Mutex::default(),
@@ -176,6 +186,7 @@ impl Sshd {
             number,
             refuses: knobs.refuses_logins,
             forced: None,
+            inside: false,
             channel: None,
             gone: CancellationToken::new(),
         };
@@ -222,6 +233,22 @@ impl Sshd {
         PrivateKey::from_openssh(text).ok()
     }
 
+    /// The command of a key: its path is the VM's, and its argument tells it where the VM is.
+    fn forced(&self, command: &str, asked: String) -> Start {
+        let root = &self.0.root;
+        let program = super::cloud_init::inside(root, command);
+        Start {
+            command: vec!["/bin/sh".into(), program.into(), root.into()],
+            dir: root.clone(),
+            env: vec![
+                ("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into()),
+                ("SSH_ORIGINAL_COMMAND".into(), asked),
+            ],
+            output: None,
+            input: true,
+        }
+    }
+
     fn note(&self, number: usize, change: impl FnOnce(&mut SshVisit)) {
         if let Some(visit) = crate::lock(&self.0.visits).get_mut(number) {
             change(visit);
@@ -236,6 +263,8 @@ struct Visitor {
     refuses: bool,
     /// The command of the key that logged in.
     forced: Option<String>,
+    /// Somebody has logged in.
+    inside: bool,
     channel: Option<Channel<Msg>>,
     /// Cancelled with the connection.
     gone: CancellationToken,
@@ -266,6 +295,7 @@ impl server::Handler for Visitor {
         let Some(forced) = found.filter(|_| !self.refuses) else { return Ok(Auth::reject()) };
         self.sshd.note(self.number, |visit| visit.user = Some(user.to_owned()));
         self.forced = forced;
+        self.inside = true;
         Ok(Auth::Accept)
     }
 
@@ -283,49 +313,53 @@ impl server::Handler for Visitor {
     async fn exec_request(
         &mut self,
         id: ChannelId,
-        _asked: &[u8],
+        asked: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        // No shell, and no command that a client chooses: nothing of the sandbox needs one.
-        let (Some(command), Some(channel)) = (self.forced.clone(), self.channel.take()) else {
+        let asked = String::from_utf8_lossy(asked).into_owned();
+        let Some(channel) = self.channel.take().filter(|_| self.inside) else {
             return session.channel_failure(id);
         };
         session.channel_success(id)?;
+        let command = self.forced.clone().unwrap_or_else(|| asked.clone());
         self.sshd.note(self.number, |visit| visit.command = Some(command.clone()));
+        let start = match &self.forced {
+            Some(command) => self.sshd.forced(command, asked),
+            None => self.sshd.0.shell.start(&self.sshd.0.root, &asked, self.sshd.0.port),
+        };
         let (sshd, gone) = (self.sshd.clone(), self.gone.clone());
         tokio::spawn(async move {
-            gone.run_until_cancelled_owned(run(sshd, command, channel)).await;
+            gone.run_until_cancelled_owned(run(sshd, start, channel)).await;
         });
         Ok(())
     }
 }
 
 /// Joins a process to a channel until the process ends.
-async fn run(sshd: Sshd, command: String, mut channel: Channel<Msg>) {
-    let root = &sshd.0.root;
-    // The command's path is the VM's, and its argument tells it where the VM is.
-    let program = super::cloud_init::inside(root, &command);
-    let start = Start {
-        command: vec!["/bin/sh".into(), program.into(), root.into()],
-        dir: root.clone(),
-        env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
-        output: None,
-        input: true,
-    };
+async fn run(sshd: Sshd, start: Start, mut channel: Channel<Msg>) {
     let mut process = match sshd.0.spawner.spawn(start).await {
         Ok(process) => process,
         Err(error) => {
-            tracing::warn!(%error, "a forced command cannot be started");
+            tracing::warn!(%error, "a command cannot be started");
             return;
         }
     };
     let (stdin, stdout) = (process.child.stdin.take(), process.child.stdout.take());
     let (Some(mut stdin), Some(mut stdout)) = (stdin, stdout) else { return };
-    let mut to_client = channel.make_writer();
+    let stderr = process.child.stderr.take();
+    let (mut to_client, mut complaints) = (channel.make_writer(), channel.make_writer_ext(Some(1)));
     let output = async {
-        let copied = tokio::io::copy(&mut stdout, &mut to_client).await;
-        drop(to_client.flush().await);
-        copied
+        let said = async {
+            drop(tokio::io::copy(&mut stdout, &mut to_client).await);
+            drop(to_client.flush().await);
+        };
+        let complained = async {
+            if let Some(mut stderr) = stderr {
+                drop(tokio::io::copy(&mut stderr, &mut complaints).await);
+                drop(complaints.flush().await);
+            }
+        };
+        tokio::join!(said, complained);
     };
     let input = async {
         let mut reader = channel.make_reader();
@@ -339,7 +373,7 @@ async fn run(sshd: Sshd, command: String, mut channel: Channel<Msg>) {
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        copied = output => drop(copied),
+        () = output => {}
         () = input => {}
     }
     let code = process.ended().await;

@@ -21,8 +21,7 @@ pub(super) fn installed(root: &Path) -> bool {
     root.join("usr/local/bin/vmkit-agent").exists()
 }
 
-/// Waits for an upload that the install script accepts. A sandbox plays the agent itself, so `exe`
-/// takes the place of what was installed.
+/// Waits for an upload that the install script accepts.
 pub(super) async fn receive(root: &Path, spawner: &Spawner, exe: &Path) {
     let folder = root.join("var/lib/vmkit-upload");
     let ready = fs::create_dir_all(&folder)
@@ -31,21 +30,27 @@ pub(super) async fn receive(root: &Path, spawner: &Spawner, exe: &Path) {
     if let Err(error) = ready {
         tracing::warn!(%error, root = %root.display(), "the upload's folder cannot be made");
     }
-    let agent = root.join("usr/local/bin/vmkit-agent");
     loop {
-        if folder.join("agent").symlink_metadata().is_ok() {
-            install(root, spawner).await;
-            if agent.is_file() {
-                let put =
-                    symlink(exe, beside(&agent)).and_then(|()| fs::rename(beside(&agent), &agent));
-                match put {
-                    Ok(()) => return,
-                    Err(error) => tracing::warn!(%error, "the agent cannot be put in place"),
-                }
-            }
+        if folder.join("agent").symlink_metadata().is_ok() && take(root, spawner, exe).await {
+            return;
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Has an upload installed; whether there is an agent then. A sandbox plays the agent itself, so
+/// `exe` takes the place of what was installed.
+pub(super) async fn take(root: &Path, spawner: &Spawner, exe: &Path) -> bool {
+    let agent = root.join("usr/local/bin/vmkit-agent");
+    install(root, spawner).await;
+    if !agent.is_file() {
+        return false;
+    }
+    let put = symlink(exe, beside(&agent)).and_then(|()| fs::rename(beside(&agent), &agent));
+    if let Err(error) = &put {
+        tracing::warn!(%error, "the agent cannot be put in place");
+    }
+    put.is_ok()
 }
 
 fn beside(agent: &Path) -> PathBuf {

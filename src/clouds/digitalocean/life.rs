@@ -204,6 +204,30 @@ impl DigitalOcean {
         self.vm(now.ok_or(CloudError::NotFound { provider: PROVIDER, what })?).await
     }
 
+    /// The tag that says whose it is goes last: until then it can be found again.
+    pub(super) async fn disown(
+        &self,
+        id: &str,
+        installation: InstallationId,
+    ) -> Result<(), CloudError> {
+        let Some(found) = self.droplet(id).await? else { return Ok(()) };
+        let own = tags::labels(&found.tags, &found.name);
+        if own.get(LABEL_INSTALLATION) != Some(&installation.bare()) {
+            return Ok(());
+        }
+        let last = tags::installation_tag(installation);
+        let (mut ours, mut rest): (Vec<String>, Vec<String>) =
+            found.tags.into_iter().filter(|tag| tags::is_ours(tag)).partition(|tag| *tag == last);
+        rest.append(&mut ours);
+        for tag in rest {
+            let resources = json!([{ "resource_id": id, "resource_type": "droplet" }]);
+            let call = Call::delete("v2/tags").at(&tag).under("resources");
+            let call = call.body(json!({ "resources": resources }));
+            self.ask_maybe(&call, &format!("droplet {id}")).await?;
+        }
+        Ok(())
+    }
+
     /// DigitalOcean takes no user-data for a rebuild: the droplet gets what it was made with.
     pub(super) async fn rebuild(
         &self,

@@ -27,6 +27,16 @@ pub(super) fn firewall_tag(installation: InstallationId) -> String {
     format!("{FIREWALL}{}", installation.bare())
 }
 
+/// The tag that says whose a thing is.
+pub(super) fn installation_tag(installation: InstallationId) -> String {
+    format!("{TAGS}installation:{}", installation.bare())
+}
+
+/// Whether a tag is one of VMKit's.
+pub(super) fn is_ours(tag: &str) -> bool {
+    tag == ALL || tag.starts_with(TAGS)
+}
+
 /// Whether a tag says what a firewall protects.
 pub(super) fn is_firewall_tag(tag: &str) -> bool {
     tag.starts_with(FIREWALL)

@@ -9,7 +9,7 @@ use super::power::{FREE_MAX, refuse_deleting};
 use super::servers::{number, vm};
 use super::{Hetzner, PROVIDER, invalid, wire};
 use crate::clouds::{
-    CloudError, CloudVm, CloudVmState, LABEL_INSTALLATION, Rebuild, Resize, ResizeRules,
+    CloudError, CloudVm, CloudVmState, LABEL_INSTALLATION, LABELS, Rebuild, Resize, ResizeRules,
 };
 use crate::domain::ids::InstallationId;
 use crate::requests::Call;
@@ -69,6 +69,22 @@ impl Hetzner {
             return Ok(found);
         }
         self.put(id, json!({ "labels": all }), &what).await
+    }
+
+    /// The labels of everybody else stay.
+    pub(super) async fn disown(
+        &self,
+        id: &str,
+        installation: InstallationId,
+    ) -> Result<(), CloudError> {
+        let Some(found) = self.server(id).await? else { return Ok(()) };
+        if !found.belongs_to(installation) {
+            return Ok(());
+        }
+        let mut labels = found.labels;
+        labels.retain(|label, _| !label.starts_with(LABELS));
+        let what = format!("server `{}`", found.name);
+        self.put(id, json!({ "labels": labels }), &what).await.map(drop)
     }
 
     async fn put(&self, id: &str, body: Value, what: &str) -> Result<CloudVm, CloudError> {

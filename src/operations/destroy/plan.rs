@@ -157,6 +157,12 @@ async fn for_good(context: &Context, subject: &Subject) -> Result<PlanBody, OpEr
                 lost.push(format!("the address {address}"));
             }
         }
+        (None, Some(vm)) if subject.left.is_some() => {
+            lost.push(format!(
+                "its containers and their volumes on VM {vm}; that machine stays yours, and \
+                 VMKit's users, keys and agent are taken off it"
+            ));
+        }
         (None, Some(vm)) => {
             lost.push(format!("its containers and their volumes on VM {vm}, which others use"));
         }
@@ -221,7 +227,7 @@ async fn kept(
             "the server, powered off and billed in full; it can be undone until it is purged"
                 .to_owned()
         }
-        _ => format!("its volumes on the VM, which others use; it can be undone until {until}"),
+        _ => format!("its volumes on the VM, which stays; it can be undone until {until}"),
     };
     let body = PlanBody {
         summary: format!("destroy `{path}` and keep {how}"),

@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 
 use super::table::Manner;
 use super::{Subject, app};
-use crate::clouds::{AnyCloud, Cloud, CloudVmState};
-use crate::domain::environment::{Vm, VmState};
+use crate::clouds::{AnyCloud, Cloud, CloudVm, CloudVmState};
+use crate::domain::environment::VmState;
 use crate::domain::ids::{EnvironmentId, OperationId, PlanId, VmId};
 use crate::domain::names::EnvironmentPath;
 use crate::domain::operation::OperationState;
 use crate::domain::retirement::{Keeping, RetirementState};
+use crate::operations::adopt_vm;
+use crate::operations::agents::linked;
 use crate::operations::provision_vm::{Shared, address};
 use crate::operations::{
     Ask, Context, OpError, Operation, Run, Step, StepEnd, domains, keys, params,
@@ -55,6 +57,9 @@ struct Params {
     /// The VM that it runs on and that others use.
     #[serde(default)]
     shared: Option<VmId>,
+    /// The person's own machine that VMKit's things are taken off.
+    #[serde(default)]
+    leaves: Option<VmId>,
     /// Whether its volumes on such a VM go too: not where the time of an undo only ran out.
     #[serde(default)]
     volumes: bool,
@@ -88,6 +93,7 @@ pub(super) fn queued(
         provider: own.map(|vm| vm.provider.clone()),
         shared: subject.environment.vm.filter(|_| own.is_none()),
         volumes: plan.is_some(),
+        leaves: subject.left.as_ref().map(|row| row.vm.id),
     };
     NewOperation {
         id: OperationId::generate(),
@@ -132,10 +138,27 @@ impl Destroy {
     async fn remove_app(&self) -> Result<Value, OpError> {
         let Params { environment, path, shared, volumes, .. } = &self.params;
         let Some(vm) = *shared else { return Ok(Value::Null) };
+        if self.params.leaves.is_some() {
+            // A machine that is gone must not keep its environment for ever.
+            match linked(&self.context, vm).await {
+                Err(OpError::AgentAway { .. }) => {
+                    return Ok(json!({ "left": "its agent does not answer: its containers stay" }));
+                }
+                linked => linked?,
+            }
+        }
         // Where only the time of an undo ran out the app went before, and its volumes stay, since
         // nobody said otherwise.
         let extent = if *volumes { app::Extent::All } else { app::Extent::AppAndKey };
         app::remove(&self.context, *environment, path, vm, extent).await
+    }
+
+    /// The person's own machine stays; VMKit's things go.
+    async fn leave(&self, vm: VmId) -> Result<Value, OpError> {
+        self.context.store.set_vm_state(vm, VmState::Deleting).await?;
+        let left = adopt_vm::leave(&self.context, vm).await?;
+        self.context.store.set_vm_state(vm, VmState::Deleted).await?;
+        Ok(json!({ "left": left }))
     }
 
     async fn delete_server(&self) -> Result<(), OpError> {
@@ -146,7 +169,7 @@ impl Destroy {
             self.context.store.set_vm_state(vm, VmState::Deleting).await?;
         }
         let installation = self.context.settings.installation;
-        if let Some(server) = cloud.find_vm(&Vm::cloud_name(&vm)).await? {
+        if let Some(server) = self.server(&cloud, vm).await? {
             self.context.store.set_vm_state(vm, VmState::Deleting).await?;
             cloud.delete_vm(&server.provider_id, installation).await?;
         }
@@ -191,6 +214,13 @@ impl Destroy {
         Ok(self.context.store.set_vm_state(vm, VmState::Deleted).await?)
     }
 
+    async fn server(&self, cloud: &AnyCloud, vm: VmId) -> Result<Option<CloudVm>, OpError> {
+        match self.context.store.vm(vm).await? {
+            Some(row) => super::server_of(cloud, &row.vm).await,
+            None => Ok(None),
+        }
+    }
+
     /// Keeps a server that the cloud would not delete. One that is gone or going stays so.
     async fn keep_server(&self) -> Result<(), OpError> {
         let (Some(vm), Some(cloud)) = (self.params.vm, self.cloud().await?) else {
@@ -201,7 +231,7 @@ impl Destroy {
         if state == Some(VmState::Kept) {
             return Ok(());
         }
-        let server = cloud.find_vm(&Vm::cloud_name(&vm)).await?;
+        let server = self.server(&cloud, vm).await?;
         let off = server.as_ref().is_some_and(|server| server.state == CloudVmState::Off);
         let kept = server.is_some_and(|server| server.state != CloudVmState::Deleting);
         if state.is_none_or(|state| state == VmState::Deleted) || !kept {
@@ -212,6 +242,16 @@ impl Destroy {
         let parked = off && retirement.is_some_and(|kept| kept.keeping == Keeping::Park);
         let state = if parked { VmState::Parked } else { VmState::Ready };
         Ok(self.context.store.set_vm_state(vm, state).await?)
+    }
+
+    /// A machine that VMKit began to leave is left.
+    async fn still_there(&self, vm: VmId) -> Result<(), OpError> {
+        match self.context.store.vm(vm).await?.map(|row| row.vm.state) {
+            Some(VmState::Deleting | VmState::Deleted) | None => {
+                Err(OpError::HalfDestroyed { environment: self.params.path.to_string() })
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// Whether what all VMs share can go.
@@ -256,7 +296,10 @@ impl Operation for Destroy {
                     output = app::remove_records(&self.context, self.params.environment).await?;
                 }
                 "remove_app" => output = self.remove_app().await?,
-                "delete_server" => self.delete_server().await?,
+                "delete_server" => match self.params.leaves {
+                    Some(vm) => output = self.leave(vm).await?,
+                    None => self.delete_server().await?,
+                },
                 "delete_snapshot" => self.delete_snapshot().await?,
                 "delete_address" => self.delete_address().await?,
                 "delete_firewall" if self.is_last().await? => {
@@ -297,7 +340,10 @@ impl Operation for Destroy {
                         Some(true) | None => Ok(()),
                     }
                 }
-                _ => self.keep_server().await,
+                _ => match self.params.leaves {
+                    Some(vm) => self.still_there(vm).await,
+                    None => self.keep_server().await,
+                },
             }
         }
         .boxed()
@@ -307,11 +353,16 @@ impl Operation for Destroy {
         &'a self,
         state: OperationState,
         _failure: Option<&'a Failure>,
-        _outputs: &'a BTreeMap<String, Value>,
+        outputs: &'a BTreeMap<String, Value>,
     ) -> BoxFuture<'a, Result<Option<Value>, OpError>> {
         async move {
             let done = state == OperationState::Succeeded;
-            Ok(done.then(|| json!({ "environment": self.params.path, "vm": self.params.vm })))
+            let mut result = json!({ "environment": self.params.path, "vm": self.params.vm });
+            let told = |step: &str| outputs.get(step).and_then(|out| out["left"].as_str());
+            if let Some(left) = told("delete_server").or(told("remove_app")) {
+                result["left"] = json!(left);
+            }
+            Ok(done.then_some(result))
         }
         .boxed()
     }

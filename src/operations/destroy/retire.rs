@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Subject, app, plan};
 use crate::clouds::{AnyCloud, Cloud, CloudVm, CloudVmState, LABEL_EXPIRES, vm_labels};
 use crate::domain::clock::Millis;
-use crate::domain::environment::{Vm, VmState};
+use crate::domain::environment::VmState;
 use crate::domain::ids::{EnvironmentId, OperationId, PlanId, VmId};
 use crate::domain::names::EnvironmentPath;
 use crate::domain::operation::OperationState;
@@ -163,7 +163,7 @@ impl Retire {
     }
 
     async fn server(&self, row: &VmRow, cloud: &AnyCloud) -> Result<Option<CloudVm>, OpError> {
-        Ok(cloud.find_vm(&Vm::cloud_name(&row.vm.id)).await?)
+        super::server_of(cloud, &row.vm).await
     }
 
     /// Shuts the server down; its id, or nothing where it is gone already.
@@ -388,6 +388,14 @@ impl Operation for Retire {
 
     fn by_hand(&self, step: &'static str) -> String {
         let path = &self.params.path;
+        // From here on `destroy` alone is refused: there is something to be restored or purged.
+        let kept = step == "delete_server"
+            || (step == "remove_app" && self.params.keeping == Keeping::Shared);
+        if kept {
+            return format!(
+                "call `destroy` with environment `{path}` and `undo: true` to bring it back from what was kept, or `purge: true` to be rid of it for good"
+            );
+        }
         let left = match (step, self.snapshot_name()) {
             ("keep_snapshot", Some(name)) => {
                 format!("; snapshot `{name}` is billed until then")

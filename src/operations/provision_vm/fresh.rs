@@ -5,12 +5,14 @@ use crate::domain::secret::Secret;
 use crate::operations::OpError;
 
 /// 256 random bits in hexadecimal digits.
-pub(super) fn random_token() -> Secret {
+pub(in crate::operations) fn random_token() -> Secret {
     Secret::new(hex::encode(rand::random::<[u8; 32]>()))
 }
 
 /// A fresh ed25519 pair: the public line, and the private key in OpenSSH's form.
-pub(super) fn deploy_key_pair(path: &EnvironmentPath) -> Result<(String, Secret), OpError> {
+pub(in crate::operations) fn deploy_key_pair(
+    path: &EnvironmentPath,
+) -> Result<(String, Secret), OpError> {
     use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
     let pair = || -> Result<(String, Secret), ssh_key::Error> {
         let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)?;

@@ -15,11 +15,13 @@ impl Shared {
         Self { ssh_key: format!("vmkit-owner-{bare}"), firewall: format!("vmkit-{bare}") }
     }
 
-    /// Whether a VM other than `vm` still needs them. One that is kept as a snapshot does.
+    /// Whether a VM other than `vm` at the same cloud still needs them. One that is kept as a snapshot does.
     pub(in crate::operations) async fn needed_without(
         context: &Context,
         vm: VmId,
     ) -> Result<bool, OpError> {
-        Ok(context.store.vms().await?.iter().any(|row| row.vm.id != vm))
+        let provider = context.store.vm(vm).await?.map(|row| row.vm.provider);
+        let all = context.store.vms().await?;
+        Ok(all.iter().any(|row| row.vm.id != vm && Some(&row.vm.provider) == provider.as_ref()))
     }
 }

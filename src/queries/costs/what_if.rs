@@ -35,6 +35,9 @@ pub(super) async fn what_if(
 ) -> Result<WhatIf, OpError> {
     let vm = which(asked, vms)?;
     let row = &vm.row;
+    if row.vm.is_own_machine() {
+        return Err(OpError::OwnMachine { vm: row.vm.id });
+    }
     let cloud = &row.vm.provider;
     let of_cloud: Vec<Offer> =
         catalogue.offers().into_iter().filter(|offer| offer.cloud == *cloud).collect();
