@@ -19,7 +19,9 @@ fi
 awk -F: '$7 !~ /\/(nologin|false|sync|shutdown|halt)$/ { print "user", $1, $3, $6 }' "$root/etc/passwd" | head -n 100 |
   while read -r word name uid home; do
     echo "$word $name $uid $home"
-    sed -e '/^ *#/d' -e '/^ *$/d' -e "s/^/key $name /" "$root$home/.ssh/authorized_keys" 2> /dev/null | head -n 50
+    # The last line of such a file may have no end.
+    { cat "$root$home/.ssh/authorized_keys" 2> /dev/null; echo; } |
+      sed -e '/^ *#/d' -e '/^ *$/d' -e "s/^/key $name /" | head -n 50
   done
 sed -n 's/^\(sudo\|wheel\|docker\):[^:]*:[^:]*:\(.*\)/group \1 \2/p' "$root/etc/group" 2> /dev/null
 if command -v docker > /dev/null; then

@@ -39,11 +39,13 @@ fn append(machine: &Machine, path: &str, line: &str) {
 pub(crate) async fn furnish(machine: &Machine) -> u16 {
     append(machine, "/etc/passwd", &format!("{OWNER}:x:1000:1000::/home/{OWNER}:/bin/bash"));
     append(machine, "/etc/group", "deploy:x:1000:");
-    append(machine, &format!("/home/{OWNER}/.ssh/authorized_keys"), &public_key());
-    // Its last line has no end, as an editor may leave it.
-    let keys = machine.path("/root/.ssh/authorized_keys");
-    std::fs::create_dir_all(keys.parent().expect("a folder")).expect("made");
-    std::fs::write(keys, public_key()).expect("written");
+    append(machine, "/etc/passwd", "ops:x:1001:1001::/srv/ops:/bin/sh");
+    // Their last lines have no end, as an editor may leave them.
+    for home in ["/root".to_owned(), format!("/home/{OWNER}")] {
+        let keys = machine.path(&format!("{home}/.ssh/authorized_keys"));
+        std::fs::create_dir_all(keys.parent().expect("a folder")).expect("made");
+        std::fs::write(keys, public_key()).expect("written");
+    }
     let spec = ContainerSpec {
         name: "their-cache".to_owned(),
         image: Image {
@@ -221,6 +223,7 @@ async fn a_machine_of_ones_own_is_adopted_deployed_to_and_left_as_it_was() {
         "(postgres)",
         &format!(":{port} (nginx)"),
         "deploy (SHA256:",
+        "ops (no key)",
         "their-cache (redis:7, running)",
         "who could lose access: nobody",
     ] {

@@ -56,6 +56,19 @@ async fn in_order(job: Job) {
         );
     }
     made.sort_by_key(|(_, one)| one.time_ms);
+    let of = |at: At| made.iter().filter(|(door, _)| *door == at).count();
+    let counts = DOORS.map(of);
+    eprintln!(
+        "{job:?}: {} requests to the cloud, {} to GitHub, {} to DNS",
+        counts[0], counts[1], counts[2]
+    );
+    // What one order and one change of size cost of the 3,600 requests an hour that Hetzner allows.
+    let most = match job {
+        Job::Provision => 40,
+        Job::Resize => 40,
+        _ => usize::MAX,
+    };
+    assert!(counts[0] <= most, "{job:?} asks its cloud {} times", counts[0]);
     let mut expected = job.calls().iter().peekable();
     let mut current: Option<&crate::calls::Outside> = None;
     for (at, one) in &made {

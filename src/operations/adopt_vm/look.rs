@@ -18,6 +18,7 @@ pub(super) struct Look {
     root: bool,
     arch: String,
     os: String,
+    os_version: String,
     systemd: bool,
     apt: bool,
     memory_mib: u64,
@@ -55,7 +56,7 @@ impl Look {
             ("uid", ["0"]) => self.root = true,
             ("arch", [arch]) => self.arch = (*arch).to_owned(),
             ("os", [name]) => self.os = (*name).to_owned(),
-            ("os_version", [version]) => self.os = format!("{} {version}", self.os),
+            ("os_version", [version]) => self.os_version = (*version).to_owned(),
             ("systemd", ["yes"]) => self.systemd = true,
             ("apt", ["yes"]) => self.apt = true,
             ("memory_kb", [kb]) => self.memory_mib = kb.parse().unwrap_or(0) / 1024,
@@ -140,6 +141,8 @@ impl Look {
         let gib = self.memory_mib.div_ceil(1024);
         let arch = self.arch().map_or(self.arch.as_str(), |arch| arch.as_str());
         let os = if self.os.is_empty() { "an unknown system" } else { self.os.as_str() };
+        let os = [os, self.os_version.as_str()].join(" ");
+        let os = os.trim_end();
         let memory = if gib > 0 { format!(", {gib} GiB memory") } else { String::new() };
         format!("{os}, {arch}{memory}")
     }
@@ -280,7 +283,7 @@ fn clean(line: &str) -> String {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "vmkit-look 1\nuid 0\narch x86_64\nos debian\nos_version 13\nsystemd yes\napt yes\n\
+    const TEXT: &str = "vmkit-look 1\nuid 0\narch x86_64\nos_version 13\nos debian\nsystemd yes\napt yes\n\
         memory_kb 4000000\nport tcp 0.0.0.0:22 users:((\"sshd\",pid=1,fd=3))\n\
         port tcp [::]:80 users:((\"nginx\",pid=2,fd=3),(\"nginx\",pid=3,fd=3))\n\
         port udp 0.0.0.0:41234 users:((\"ntp\",pid=2,fd=3))\nport udp 127.0.0.53:53\n\
