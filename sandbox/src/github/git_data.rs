@@ -291,6 +291,9 @@ async fn move_reference(
     let body = object(&body)?;
     let sha = required(&body, "Reference", "sha")?.to_owned();
     let forced = body["force"].as_bool().unwrap_or(false);
+    if let Some(rule) = hub.state().knobs.push_refused(reference.trim_start_matches("heads/")) {
+        return Err(Refusal::unprocessable(rule));
+    }
     let answer = hub.with_repo(&owner, &name, |repo, urls| {
         let full = format!("refs/{reference}");
         let before = repo

@@ -18,6 +18,7 @@ pub(super) fn needed(method: &Method, path: &str) -> Option<String> {
         }
         ["pulls", _, "merge"] => "contents",
         ["pulls", ..] => "pull_requests",
+        ["actions", "permissions", ..] => "administration",
         ["actions", "secrets", ..] => "secrets",
         ["actions", "variables", ..] => "variables",
         ["actions", ..] => "actions",

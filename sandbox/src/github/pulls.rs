@@ -178,12 +178,21 @@ fn fork_point(repo: &Repo, left: &str, right: &str) -> String {
     repo.git.history(right).into_iter().find(|sha| of_left.contains(sha)).unwrap_or_default()
 }
 
+/// Whether both sides of an open pull request fit together.
+pub(super) fn mergeable(pull: &Pull, repo: &Repo) -> Option<bool> {
+    let (head, base) = repo.branch(&pull.head).zip(repo.branch(&pull.base))?;
+    let fork = flat(repo, &fork_point(repo, base, head));
+    let fits = merged(&fork, &flat(repo, base), &flat(repo, head)).is_some();
+    pull.closed_at.is_none().then_some(fits)
+}
+
 async fn merge(
     State(hub): State<GitHub>,
     Path((owner, name, number)): Place,
     body: Bytes,
 ) -> Answer {
     let body = object(&body)?;
+    let knobs = hub.state().knobs.clone();
     let answer = hub.with_repo(&owner, &name, |repo, _| {
         let at = position(repo, number)?;
         let refused = |message: &str| Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message);
@@ -195,6 +204,9 @@ async fn merge(
             .filter(|_| pull.closed_at.is_none());
         let (head, base) = sides.ok_or_else(|| refused("Pull Request is not mergeable"))?;
         let (head, base) = (head.to_owned(), base.to_owned());
+        if let Some(rule) = knobs.merge_refused(&base_name) {
+            return Err(refused(&rule));
+        }
         if body["sha"].as_str().is_some_and(|sha| sha != head) {
             return Err(Refusal::conflict(
                 "Head branch was modified. Review and try the merge again.",

@@ -244,6 +244,7 @@ pub(super) fn pull(pull: &Pull, within: &Repo, urls: &Urls) -> Value {
     let head = open(&pull.head, &pull.last_head);
     let statuses = format!("{}/statuses/{head}", urls.api);
     let owner = user(&urls.origin, LOGIN);
+    let mergeable = super::pulls::mergeable(pull, within);
     let mut fields = json!({
         "id": pull.id, "node_id": node_id("PullRequest", pull.id), "number": pull.number, "url": url, "html_url": html,
         "diff_url": format!("{html}.diff"), "patch_url": format!("{html}.patch"), "issue_url": issue,
@@ -254,10 +255,14 @@ pub(super) fn pull(pull: &Pull, within: &Repo, urls: &Urls) -> Value {
         "requested_reviewers": [], "requested_teams": [], "draft": false, "author_association": "OWNER",
         "auto_merge": null, "created_at": pull.created_at, "updated_at": pull.updated_at, "closed_at": pull.closed_at,
         "merged_at": pull.merged_sha.as_ref().and(pull.closed_at.as_ref()), "merged": pull.merged_sha.is_some(),
-        "merge_commit_sha": pull.merged_sha, "mergeable": pull.closed_at.is_none().then_some(true),
+        "merge_commit_sha": pull.merged_sha, "mergeable": mergeable,
     });
     let more = json!({
-        "rebaseable": true, "mergeable_state": if pull.closed_at.is_none() { "clean" } else { "unknown" },
+        "rebaseable": mergeable, "mergeable_state": match mergeable {
+            Some(true) => "clean",
+            Some(false) => "dirty",
+            None => "unknown",
+        },
         "merged_by": pull.merged_sha.is_some().then(|| owner.clone()), "comments": 0, "review_comments": 0,
         "maintainer_can_modify": false, "commits": 1, "additions": 0, "deletions": 0, "changed_files": 0,
         "head": side(&pull.head, head.clone()), "base": side(&pull.base, open(&pull.base, &pull.last_base)),

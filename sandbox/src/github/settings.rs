@@ -19,11 +19,14 @@ pub(super) fn routes() -> Router<GitHub> {
         .route("/repos/{owner}/{repo}/languages", get(languages))
         .route("/repos/{owner}/{repo}/branches/{*branch}", get(branch))
         .route("/repos/{owner}/{repo}/rules/branches/{*branch}", get(rules))
+        .route("/repos/{owner}/{repo}/actions/permissions", get(actions_permissions))
+        .route("/repos/{owner}/{repo}/actions/permissions/selected-actions", get(selected_actions))
+        .route("/repos/{owner}/{repo}/actions/permissions/workflow", get(workflow_permissions))
 }
 
 /// The side door for what a fault rule cannot say: `POST /_sandbox/knobs` with
 /// `{"missing_permissions": [..], "requests_left": n, "hold_step": "..", "workflows_not_indexed": b,
-/// "ignores_cancel": b}`;
+/// "ignores_cancel": b, "rules": {"main": [..]}, "protected": [..], "actions": {..}}`;
 /// what is absent goes back to normal.
 pub(super) fn knob_routes(hub: GitHub) -> Router {
     Router::new().route("/_sandbox/knobs", axum::routing::post(turn).put(turn)).with_state(hub)
@@ -137,13 +140,18 @@ async fn branch(
             Err(Refusal::new(http::StatusCode::NOT_FOUND, message))
         });
     }
+    let guarded = {
+        let knobs = &hub.state().knobs;
+        knobs.protected.contains(&branch)
+            || knobs.rules.get(&branch).is_some_and(|rules| !rules.is_empty())
+    };
     let found = hub.with_repo(&owner, &name, |repo, urls| {
         let missing = || Refusal::new(http::StatusCode::NOT_FOUND, "Branch not found");
         let sha = repo.branch(&branch).ok_or_else(missing)?;
         let commit = repo.git.commit(sha).ok_or_else(missing)?;
         let own = format!("{}/branches/{branch}", urls.api);
         Ok(json!({
-            "name": branch, "commit": render::commit(sha, commit, urls), "protected": false,
+            "name": branch, "commit": render::commit(sha, commit, urls), "protected": guarded,
             "_links": { "self": own, "html": format!("{}/tree/{branch}", urls.html) },
             "protection": { "enabled": false, "required_status_checks": { "enforcement_level": "off", "contexts": [], "checks": [] } },
             "protection_url": format!("{own}/protection"),
@@ -154,7 +162,53 @@ async fn branch(
 
 async fn rules(
     State(hub): State<GitHub>,
-    Path((owner, name, _)): Path<(String, String, String)>,
+    Path((owner, name, branch)): Path<(String, String, String)>,
 ) -> Answer {
-    ok(&hub.with_repo(&owner, &name, |_, _| Ok(json!([])))?)
+    let mut rules = hub.state().knobs.rules.get(&branch).cloned().unwrap_or_default();
+    for rule in &mut rules {
+        rule["ruleset_source_type"] = json!("Repository");
+        rule["ruleset_source"] = json!(format!("{owner}/{name}"));
+        rule["ruleset_id"] = json!(1);
+    }
+    ok(&hub.with_repo(&owner, &name, |_, _| Ok(json!(rules)))?)
+}
+
+async fn actions_permissions(
+    State(hub): State<GitHub>,
+    Path((owner, name)): Path<(String, String)>,
+) -> Answer {
+    let settings = hub.state().knobs.actions.clone();
+    ok(&hub.with_repo(&owner, &name, |_, urls| {
+        Ok(match &settings {
+            None => json!({ "enabled": true, "allowed_actions": "all", "sha_pinning_required": false }),
+            Some(settings) if !settings.enabled => json!({ "enabled": false }),
+            Some(settings) => json!({
+                "enabled": true, "allowed_actions": settings.allowed, "sha_pinning_required": false,
+                "selected_actions_url": format!("{}/actions/permissions/selected-actions", urls.api),
+            }),
+        })
+    })?)
+}
+
+async fn selected_actions(
+    State(hub): State<GitHub>,
+    Path((owner, name)): Path<(String, String)>,
+) -> Answer {
+    let settings = hub.state().knobs.actions.clone();
+    ok(&hub.with_repo(&owner, &name, |_, _| match &settings {
+        Some(settings) if settings.allowed == "selected" => Ok(json!({
+            "github_owned_allowed": settings.github_owned, "verified_allowed": false,
+            "patterns_allowed": settings.patterns,
+        })),
+        _ => Err(Refusal::conflict("Conflict")),
+    })?)
+}
+
+async fn workflow_permissions(
+    State(hub): State<GitHub>,
+    Path((owner, name)): Path<(String, String)>,
+) -> Answer {
+    ok(&hub.with_repo(&owner, &name, |_, _| {
+        Ok(json!({ "default_workflow_permissions": "read", "can_approve_pull_request_reviews": false }))
+    })?)
 }

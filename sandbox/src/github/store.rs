@@ -44,6 +44,59 @@ pub(super) struct Knobs {
     pub(super) workflows_not_indexed: bool,
     /// A run goes on until its cancellation is forced.
     pub(super) ignores_cancel: bool,
+    /// Rules of rulesets by branch, each as GitHub lists it: `{"type": .., "parameters": {..}}`.
+    pub(super) rules: BTreeMap<String, Vec<serde_json::Value>>,
+    /// Branches that are protected in the older way.
+    pub(super) protected: BTreeSet<String>,
+    /// The Actions settings; everything is allowed where they are absent.
+    pub(super) actions: Option<ActionsSettings>,
+}
+
+/// Which actions a repo's workflows may use.
+#[derive(Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActionsSettings {
+    pub(super) enabled: bool,
+    /// `all`, `local_only` or `selected`.
+    pub(super) allowed: String,
+    /// Whether those of GitHub itself are among the selected ones.
+    #[serde(default)]
+    pub(super) github_owned: bool,
+    /// Patterns of the selected ones, such as `docker/*`.
+    #[serde(default)]
+    pub(super) patterns: Vec<String>,
+}
+
+impl Knobs {
+    /// Whether somebody may push to a branch; GitHub's words where not.
+    pub(super) fn push_refused(&self, branch: &str) -> Option<String> {
+        let rules = self.rules.get(branch).into_iter().flatten();
+        let stops = |rule: &&serde_json::Value| {
+            matches!(
+                rule["type"].as_str(),
+                Some("pull_request" | "required_status_checks" | "update")
+            )
+        };
+        if rules.into_iter().find(stops).is_some() {
+            return Some(format!(
+                "Repository rule violations found\n\nChanges must be made through a pull request.\n\nrefs/heads/{branch}"
+            ));
+        }
+        self.protected
+            .contains(branch)
+            .then(|| format!("Protected branch update failed for refs/heads/{branch}."))
+    }
+
+    /// Whether a pull request to a branch may be merged as it is: nobody ever reviews here.
+    pub(super) fn merge_refused(&self, branch: &str) -> Option<String> {
+        let needs = self.rules.get(branch).into_iter().flatten().find_map(|rule| {
+            rule["parameters"]["required_approving_review_count"].as_u64().filter(|n| *n > 0)
+        });
+        let protected = self.protected.contains(branch).then_some(1);
+        needs.or(protected).map(|n| {
+            format!("Repository rule violations found\n\nAt least {n} approving review is required by reviewers with write access.\n\n")
+        })
+    }
 }
 
 /// One repo.
