@@ -9,6 +9,7 @@ def read(config)
   {
     "service" => config.service,
     "roles" => config.roles.to_h { |role| [role.name.to_s, role.cmd] },
+    "proxied" => config.roles.select(&:running_proxy?).map { |role| role.name.to_s },
     "primary" => config.primary_role_name,
     "volumes" => Array(config.raw_config.volumes),
     "health" => config.proxy&.proxy_config&.dig("healthcheck", "path")

@@ -6,6 +6,7 @@ mod commits;
 mod compare;
 mod error;
 mod facts;
+mod guards;
 mod kept;
 mod pulls;
 mod refusal;
@@ -26,6 +27,7 @@ pub use facts::{
     PullState, RepoFacts, RepoPermissions, RunFacts, RunStatus, StepFacts, Tree, TreeEntry,
     UserFacts,
 };
+pub use guards::{ActionsPolicy, AllowedActions, Guards};
 
 use crate::domain::names::RepoName;
 use crate::domain::secret::Secret;

@@ -8,14 +8,18 @@
 
 pub mod adopt_vm;
 pub mod agents;
+pub mod build_env;
 pub mod cancel;
 pub mod catalogue;
+mod changes;
+pub mod configure_app;
 pub mod connect;
 pub mod deploy;
 pub mod destroy;
 pub mod domains;
 mod downtime;
 mod driver;
+mod edits;
 pub mod env;
 pub mod environments;
 mod error;
@@ -224,6 +228,7 @@ pub(crate) enum Kind {
     ResizeVm,
     MaintainVm,
     ManageDomain,
+    ConfigureApp,
 }
 
 impl Kind {
@@ -239,6 +244,7 @@ impl Kind {
             resize_vm::KIND => Self::ResizeVm,
             maintain_vm::KIND => Self::MaintainVm,
             domains::KIND => Self::ManageDomain,
+            configure_app::KIND => Self::ConfigureApp,
             other => return Err(format!("its kind is `{other}`")),
         };
         if version == 0 || version > kind.version() {
@@ -263,6 +269,7 @@ impl Kind {
             Self::ResizeVm => resize_vm::VERSION,
             Self::MaintainVm => maintain_vm::VERSION,
             Self::ManageDomain => domains::VERSION,
+            Self::ConfigureApp => configure_app::VERSION,
         }
     }
 
@@ -278,6 +285,7 @@ impl Kind {
             Self::ResizeVm => resize_vm::load(row, context),
             Self::MaintainVm => maintain_vm::load(row, context),
             Self::ManageDomain => domains::load(row, context),
+            Self::ConfigureApp => configure_app::load(row, context),
         }
     }
 }

@@ -15,8 +15,9 @@ mod traefik;
 mod workflow;
 
 pub use pull_request::{PullText, pull_text};
-pub use readme::with_readme_section;
+pub use readme::{readme_section, with_readme_section};
 pub use roles::{Role, Start, WEB};
+pub use traefik::NAME as TRAEFIK;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -10,5 +10,6 @@ pub mod logs;
 pub mod operation;
 pub mod overview;
 pub mod paas;
+pub mod repo_check;
 pub mod sizes;
 pub mod status;

@@ -13,7 +13,7 @@ use vmkit::domain::run_settings::{
 use vmkit::domain::secret::Secret;
 use vmkit::domain::size::Arch;
 use vmkit::pipeline::scan::{Build, Flag, Language, Process};
-use vmkit::pipeline::{EnvironmentSetup, Setup, files, pull_text, with_readme_section};
+use vmkit::pipeline::{EnvironmentSetup, Setup, Start, files, pull_text, with_readme_section};
 
 fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetup {
     EnvironmentSetup {
@@ -191,6 +191,88 @@ fn generated() -> BTreeMap<PathBuf, String> {
 fn the_generated_files_are_the_goldens() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pipeline");
     compare(&root, &generated());
+}
+
+/// Setups of strings at the edge of what is taken: Kamal has to read each as it was meant. Seeded,
+/// so that a fault can be met again.
+fn at_the_edge(seed: u64) -> Setup {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % bound as u64).expect("small")
+    };
+    let mut of = |letters: &str, length: usize| -> String {
+        let letters: Vec<char> = letters.chars().collect();
+        (0..length).map(|_| letters[next(letters.len())]).collect()
+    };
+    let word = "abz019._-";
+    // Words that YAML, ERB or a shell would take for something else.
+    let names = ["on", "null", "yes", "n", "true", "no", "y", "off"];
+    let name = names[usize::try_from(seed).expect("small") % names.len()];
+    let mut this = environment(&format!("app/{name}"), Arch::Amd64, Some("203.0.113.7"));
+    this.health_path = format!("/{}", of("abz019/._-?=", 12));
+    let command = format!("x{}", of("abz019 ._-/:=,@+", 40));
+    let line = |text: &str| text.trim().parse().expect("a command");
+    let chosen = ProcessSettings { command: Some(line(&command)), ..ProcessSettings::default() };
+    this.run.processes = [(
+        names[usize::try_from(seed + 3).expect("small") % names.len()].parse().expect("a name"),
+        chosen,
+    )]
+    .into();
+    let folder = format!("/{}x/x{}", of("abz019_-", 5), of(word, 9)).parse();
+    this.run.volumes = [(name.parse().expect("a name"), folder.expect("a folder"))].into();
+    this.run.release = Some(Release::Command(line(&command)));
+    this.run.push_to_deploy = Some(format!("x{}/y", of("abz019_-", 4)).parse().expect("a branch"));
+    let mut all = match seed % 2 {
+        0 => setup(dockerfile(), vec![this]),
+        _ => setup(Build::Buildpacks { language: Language::Node }, vec![this]),
+    };
+    all.repo = format!("Octo-{}/{}x", seed, of(word, 6)).parse().expect("a repo");
+    all.default_branch = format!("x{}", "+#/._-y".repeat(2));
+    all.root = "x_/_y-/z.1".to_owned();
+    all
+}
+
+#[test]
+fn strings_at_the_edge_are_written_for_the_judges() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated");
+    for seed in 0..16 {
+        let setup = at_the_edge(seed);
+        let this = &setup.environments[0];
+        let roles: serde_json::Map<String, serde_json::Value> = setup
+            .roles(this)
+            .into_iter()
+            .map(|role| {
+                let cmd = match role.start {
+                    Start::Command(line) | Start::Launched(line) => Some(line),
+                    Start::Image | Start::ProcessType(_) => None,
+                };
+                (role.name, serde_json::json!(cmd))
+            })
+            .collect();
+        let volumes: Vec<String> = this
+            .run
+            .volumes
+            .iter()
+            .map(|(name, place)| format!("{}-{name}:{place}", this.path.service()))
+            .collect();
+        let place = folder.join(format!("edge-{seed}"));
+        let config = format!("config/deploy.{}.yml", this.path.name);
+        for file in files(&setup).expect("taken") {
+            let path = place.join(&file.path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, &file.content).expect("written");
+            assert!(!file.content.contains("<%"), "{}", file.content);
+        }
+        let expected = serde_json::json!({ config: {
+            "service": this.path.service(), "roles": roles, "primary": "web", "proxied": ["web"], "volumes": volumes,
+            "health": this.health_path
+        } });
+        std::fs::write(place.join("EXPECT.json"), expected.to_string()).expect("written");
+        std::fs::write(place.join("FOUND"), format!("edge-{seed} strings")).expect("written");
+    }
 }
 
 #[test]

@@ -207,6 +207,10 @@ fn generated(name: &str, root: &str, scan: &Scan) -> Result<(), String> {
         root: root.to_owned(),
         created_at: vmkit::domain::clock::Millis(0),
     };
+    let folder = for_the_judges().join(name);
+    drop(fs::remove_dir_all(&folder));
+    fs::create_dir_all(&folder).expect("made");
+    fs::write(folder.join("FOUND"), line(name, scan)).expect("written");
     let build = scan.build.clone().ok_or("no build")?;
     let arm = match &build {
         Build::Dockerfile { .. } => true,
@@ -237,13 +241,22 @@ fn generated(name: &str, root: &str, scan: &Scan) -> Result<(), String> {
     }
     let setup = Setup::of(&app, build, scan, vec![environment("staging"), production]);
     let files = files(&setup).map_err(|error| error.to_string())?;
-    let folder = for_the_judges().join(name);
+    let served = |one: &EnvironmentSetup| if setup.serves(one) { vec!["web"] } else { vec![] };
+    let expected: serde_json::Map<String, serde_json::Value> = setup
+        .environments
+        .iter()
+        .map(|one| {
+            let config = format!("config/deploy.{}.yml", one.path.name);
+            (config, serde_json::json!({ "service": one.path.service(), "proxied": served(one) }))
+        })
+        .collect();
+    let expected = serde_json::Value::Object(expected).to_string();
+    fs::write(folder.join("EXPECT.json"), expected).expect("written");
     for file in files {
         let path = folder.join(&file.path);
         fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         fs::write(path, file.content).expect("written");
     }
-    fs::write(folder.join("FOUND"), line(name, scan)).expect("written");
     Ok(())
 }
 
@@ -284,7 +297,6 @@ fn score(file: &str, faults: &mut Vec<String>) -> (usize, usize) {
 #[test]
 fn every_repo_is_what_its_row_says() {
     let mut faults = Vec::new();
-    drop(fs::remove_dir_all(for_the_judges()));
     let before = score("scan_before.toml", &mut faults);
     let after = score("scan_after.toml", &mut faults);
     eprintln!("written before the rules: {} of {} right", before.0, before.1);

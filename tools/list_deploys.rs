@@ -47,6 +47,7 @@ struct Line {
     subject: String,
     env_revision: u32,
     at: String,
+    triggered_by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,7 +129,8 @@ fn told(found: &Changes) -> String {
 }
 
 fn facts(history: History) -> Output {
-    let lines = history.deploys.iter().map(|deploy| Line {
+    let lines = history.deploys.iter().zip(history.callers).map(|(deploy, caller)| Line {
+        triggered_by: caller,
         deploy: deploy.id.to_string(),
         // Of all that went live, one is live now.
         state: match deploy.state {
@@ -162,8 +164,8 @@ fn text(facts: &Output) -> String {
             let run = one.run_url.as_ref().map(|url| format!("; {url}")).unwrap_or_default();
             let commit: String = one.commit.chars().take(7).collect();
             format!(
-                "{} {} {commit} {} env revision {}, {}{failure}{run}",
-                one.at, one.state, one.subject, one.env_revision, one.deploy
+                "{} {} {commit} {} env revision {}, triggered by {}, {}{failure}{run}",
+                one.at, one.state, one.subject, one.env_revision, one.triggered_by, one.deploy
             )
         })
         .collect();

@@ -4,6 +4,7 @@
 //! call the tool, the third says what it touches, as far as keys are concerned.
 
 mod cancel;
+mod configure_app;
 mod create_environment;
 mod deploy;
 mod destroy;
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Entry> {
         tool(Server::get_costs_router(), Read, Nothing),
         tool(Server::setup_repo_router(), Admin, Installation),
         tool(Server::create_environment_router(), Admin, Environment),
+        tool(Server::configure_app_router(), Admin, Environment),
         tool(Server::provision_vm_router(), Admin, Environment),
         tool(Server::deploy_router(), Deploy, Environment),
         tool(Server::rollback_router(), Deploy, Environment),

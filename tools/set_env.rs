@@ -11,6 +11,7 @@ use crate::domain::env_values::{EnvClass, parse};
 use crate::domain::secret::Secret;
 use crate::mcp::{Answer, Parameters, Server, ToolError, Word, bad_name};
 use crate::operations::OpError;
+use crate::operations::build_env;
 use crate::operations::env::{Change, Changed, set};
 
 #[derive(Deserialize, JsonSchema)]
@@ -23,6 +24,8 @@ struct Input {
     unset: Option<Vec<String>>,
     /// secret (default, never shown again) or plain (readable, such as LOG_LEVEL).
     class: Option<Class>,
+    /// runtime (default), or build: seen while the image is built, kept at GitHub.
+    scope: Option<Scope>,
     dry_run: Option<bool>,
     #[expect(dead_code, reason = "setting the same values again changes nothing anyway")]
     idempotency_key: Option<String>,
@@ -35,6 +38,13 @@ struct Input {
 enum Class {
     Secret,
     Plain,
+}
+
+#[derive(Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Scope {
+    Runtime,
+    Build,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -53,7 +63,7 @@ impl Server {
     #[tool(
         name = "set_env",
         title = "Set env variables",
-        description = "Sets and unsets run-time env variables of an environment; merges, never replaces all. What runs keeps the old values until `deploy` with ref `current`.",
+        description = "Sets and unsets env variables of an environment; merges, never replaces all. What runs keeps the old values until `deploy` with ref `current`.",
         output_schema = schema_for_output::<Output>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
@@ -63,12 +73,25 @@ impl Server {
     ) -> Result<Answer<Output>, ToolError> {
         let path = self.environment(&input.environment).await?;
         let dry_run = input.dry_run == Some(true);
+        let build = input.scope == Some(Scope::Build);
         let changes = changes(input)?;
         if dry_run {
             let keys: Vec<String> = changes.iter().map(|change| change.key.to_string()).collect();
             let text = format!("these could be changed in {path}: {}", keys.join(", "));
             let facts = Output { changed: keys, ..nothing(path.to_string()) };
             return Ok(Answer::deed(Word::NotExecuted, text, facts));
+        }
+        if build {
+            let facts = facts(&build_env::set(self.context(), &path, changes).await?);
+            let facts = Output {
+                apply_with: format!("deploy with environment {path}, which builds anew"),
+                ..facts
+            };
+            let text = format!(
+                "{path}: {} kept at GitHub for builds, NOT APPLIED yet (applied: false): the next `deploy` that builds takes them",
+                [facts.changed.as_slice(), facts.unchanged.as_slice()].concat().join(", ")
+            );
+            return Ok(Answer::deed(Word::Done, text, facts));
         }
         let facts = facts(&set(self.context(), &path, changes).await?);
         Ok(Answer::deed(Word::Done, text(&facts), facts))

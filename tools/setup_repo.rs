@@ -5,8 +5,10 @@ use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Word, Work, ask, bad_name};
+use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Word, Work, ask, bad_name, line};
 use crate::operations::setup_repo::{Changes, SetupRequest, preview, start};
+use crate::queries::doctor::Verdict;
+use crate::queries::repo_check::check;
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
@@ -18,8 +20,10 @@ struct Input {
     root: Option<String>,
     /// Environments that the workflow knows from the start, such as staging.
     environments: Option<Vec<String>>,
-    /// How later changes of these files arrive: `pr` (default), or `direct` as commits on the default branch.
+    /// How later changes of these files arrive: `pr` (default), `auto_merge`, or `direct` on an unguarded default branch.
     changes: Option<Arrival>,
+    /// Only a table of what stands in the way, before a VM is bought.
+    check: Option<bool>,
     /// Only say what the pull request would hold.
     dry_run: Option<bool>,
     #[schemars(range(min = 0, max = 50))]
@@ -29,9 +33,10 @@ struct Input {
 }
 
 #[derive(Deserialize, JsonSchema, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 enum Arrival {
     Pr,
+    AutoMerge,
     Direct,
 }
 
@@ -61,9 +66,13 @@ impl Server {
                 .map_err(bad_name)?,
             changes: match input.changes {
                 Some(Arrival::Direct) => Changes::Direct,
+                Some(Arrival::AutoMerge) => Changes::AutoMerge,
                 Some(Arrival::Pr) | None => Changes::Pr,
             },
         };
+        if input.check == Some(true) {
+            return self.checked(&request).await;
+        }
         if input.dry_run == Some(true) {
             let preview = preview(self.context(), &request).await?;
             let blocking = match preview.blocking.as_slice() {
@@ -77,5 +86,33 @@ impl Server {
         let ask = ask(&call, input.reason, input.idempotency_key);
         let operation = start(self.context(), request, ask).await?;
         self.follow(&mut call, operation, input.wait_seconds).await
+    }
+}
+
+impl Server {
+    async fn checked(&self, request: &SetupRequest) -> Result<Answer<Work>, ToolError> {
+        let rows = check(self.context(), &request.repo, &request.root).await?;
+        let bad = rows.iter().filter(|row| row.verdict == Verdict::Bad).count();
+        let mut lines = vec![match bad {
+            0 => "nothing stands in the way; next: `setup_repo` without `check`".to_owned(),
+            bad => format!("{bad} of {} stand in the way", rows.len()),
+        }];
+        for row in &rows {
+            let mark = match row.verdict {
+                Verdict::Good => "ok",
+                Verdict::Bad => "IN THE WAY",
+                Verdict::Note => "note",
+            };
+            let fix = row.fix.as_ref().map(|fix| format!(" | {}", line(fix, 400)));
+            lines.push(format!(
+                "{mark} | {} | {}{}",
+                row.what,
+                line(&row.found, 300),
+                fix.unwrap_or_default()
+            ));
+        }
+        let word = if bad == 0 { Word::Done } else { Word::NeedsSetup };
+        let text = lines.join("\n");
+        Ok(Answer::deed(word, text.clone(), Work::said(text)))
     }
 }

@@ -14,6 +14,7 @@ use crate::access::{Audit, Keys};
 use crate::http::{self, Gateway, HttpError};
 use crate::installation::Part;
 use crate::mcp::{Server, ToolError};
+use crate::operations::deploy::pushed;
 use crate::operations::destroy::sweep;
 use crate::operations::{Driver, OpError, links};
 
@@ -70,6 +71,8 @@ impl Serve {
         tasks.spawn(async move { driver.run(until).await });
         let (sweeping, until) = (Arc::clone(&context), stop.clone());
         tasks.spawn(async move { sweep::daily(&sweeping, &until).await });
+        let (looking, until) = (Arc::clone(&context), stop.clone());
+        tasks.spawn(async move { pushed::watch(&looking, &until).await });
         let audit = Audit::new(context.store.clone(), context.clock.clone());
         let server = Server::new(audit, Arc::clone(&context));
         let closing = server.closing().clone();

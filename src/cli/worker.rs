@@ -15,6 +15,7 @@ use super::{CliError, Start, life};
 use crate::config::Settings;
 use crate::http;
 use crate::installation::Part;
+use crate::operations::deploy::pushed;
 use crate::operations::destroy::sweep;
 use crate::operations::{Context, Driver, links};
 
@@ -61,6 +62,8 @@ impl Worker {
         tasks.spawn(async move { driving.run(until).await });
         let (sweeping, until) = (Arc::clone(&context), stop.clone());
         tasks.spawn(async move { sweep::daily(&sweeping, &until).await });
+        let (looking, until) = (Arc::clone(&context), stop.clone());
+        tasks.spawn(async move { pushed::watch(&looking, &until).await });
         tracing::info!("the worker drives {}", context.store.path().display());
         until_idle(&start.settings, &context, &driver, &stop).await;
         stop.cancel();

@@ -50,10 +50,31 @@ impl GitHub {
             if after == before {
                 return Ok(parent.clone());
             }
-            let made = self.write_commit(repo, message, &after, parent).await?;
+            let made = self.write_commit(repo, message, &after, &[parent]).await?;
             if self.move_branch(repo, branch, head.is_some(), &made).await? {
                 return Ok(made);
             }
+        }
+        Err(GitHubError::Conflict { what: format!("branch `{branch}` of `{repo}`") })
+    }
+
+    /// Puts a commit on `branch` that takes the place of what it has: its files are those of `base`
+    /// with `changes`, and it follows both, so that a conflict with `base` is gone.
+    pub async fn commit_over(
+        &self,
+        repo: &RepoName,
+        branch: &str,
+        head: &CommitSha,
+        base: &CommitSha,
+        message: &str,
+        changes: &[FileChange],
+    ) -> Result<CommitSha, GitHubError> {
+        checked("branch", branch)?;
+        let written = self.write_blobs(repo, changes).await?;
+        let tree = self.write_tree(repo, &self.tree_of(repo, base).await?, written).await?;
+        let made = self.write_commit(repo, message, &tree, &[head, base]).await?;
+        if self.move_branch(repo, branch, true, &made).await? {
+            return Ok(made);
         }
         Err(GitHubError::Conflict { what: format!("branch `{branch}` of `{repo}`") })
     }
@@ -155,10 +176,10 @@ impl GitHub {
         repo: &RepoName,
         message: &str,
         tree: &str,
-        parent: &CommitSha,
+        parents: &[&CommitSha],
     ) -> Result<CommitSha, GitHubError> {
         let call = in_repo(Call::post(""), repo, "git/commits")
-            .body(json!({ "message": message, "tree": tree, "parents": [parent] }))
+            .body(json!({ "message": message, "tree": tree, "parents": parents }))
             .repeatable();
         let what = format!("a commit in `{repo}`");
         sha(&self.ask(&call, &what).await?.json::<wire::Object>("the new commit")?.sha)

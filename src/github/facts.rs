@@ -120,6 +120,8 @@ pub struct PullFacts {
     pub html_url: String,
     /// The newest commit of its branch.
     pub head_sha: String,
+    /// Whether it could be merged without a conflict; none in a list, or while GitHub finds out.
+    pub mergeable: Option<bool>,
 }
 
 /// How far a run, job or step is.

@@ -78,7 +78,7 @@ fn is_there(error: &GitHubError) -> bool {
     matches!(error, GitHubError::Invalid { reason, .. } if reason.contains("already exists"))
 }
 
-fn facts(pull: wire::Pull) -> PullFacts {
+pub(super) fn facts(pull: wire::Pull) -> PullFacts {
     PullFacts {
         number: pull.number,
         state: match pull.state.as_str() {
@@ -90,5 +90,6 @@ fn facts(pull: wire::Pull) -> PullFacts {
         merged: pull.merged.unwrap_or(false) || pull.merged_at.is_some(),
         html_url: pull.html_url,
         head_sha: pull.head.sha,
+        mergeable: pull.mergeable,
     }
 }

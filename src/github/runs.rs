@@ -61,6 +61,24 @@ impl GitHub {
         Ok(found.map(|run| self.run_facts(run)))
     }
 
+    /// The newest dispatched runs whose title begins with `start`, newest first, among the last 100.
+    pub async fn runs_named(
+        &self,
+        repo: &RepoName,
+        workflow_file: &str,
+        start: &str,
+    ) -> Result<Vec<RunFacts>, GitHubError> {
+        let call = in_repo(Call::get(""), repo, "actions/workflows")
+            .at(checked("workflow file", workflow_file)?)
+            .under("runs")
+            .query("event", "workflow_dispatch")
+            .query("per_page", PER_PAGE);
+        let what = format!("workflow `{workflow_file}` of `{repo}`");
+        let runs: wire::Runs = self.ask_again(call, &what).await?.json("the runs")?;
+        let runs = runs.workflow_runs.into_iter().map(|run| self.run_facts(run));
+        Ok(runs.filter(|run| run.title.starts_with(start)).collect())
+    }
+
     /// How far a run is.
     pub async fn run(&self, repo: &RepoName, id: u64) -> Result<RunFacts, GitHubError> {
         let call = in_repo(Call::get(""), repo, "actions/runs").at(id);

@@ -122,6 +122,8 @@ pub(super) struct Pull {
     #[serde(default)]
     pub(super) merged_at: Option<String>,
     #[serde(default)]
+    pub(super) mergeable: Option<bool>,
+    #[serde(default)]
     pub(super) html_url: String,
     pub(super) head: Head,
 }

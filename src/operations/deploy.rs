@@ -2,6 +2,7 @@
 
 pub mod evidence;
 mod prove;
+pub mod pushed;
 mod restore;
 mod steps;
 
@@ -87,6 +88,9 @@ struct Params {
     /// The commit that is live then.
     #[serde(default)]
     commit_before: Option<CommitSha>,
+    /// A run that a push has started already: it is followed, and nothing is prepared for it.
+    #[serde(default)]
+    run: Option<u64>,
 }
 
 /// What was found out about a request before it became an operation.
@@ -141,6 +145,7 @@ pub async fn start(
         rollback: resolved.rollback_of.is_some(),
         env_before: live.first().map(|live| live.env_revision),
         commit_before: live.first().map(|live| live.commit.clone()),
+        run: None,
     };
     let arguments = json!({
         "environment": environment.path, "action": params.action, "commit": params.commit,
@@ -226,8 +231,12 @@ async fn resolve(
 ) -> Result<Resolved, OpError> {
     let resolved = match &request.version {
         Version::Ref(git_ref) => {
-            let ignored = &request.ignore_checks;
-            build(context, row, environment, git_ref.as_deref(), ignored).await?
+            let mut ignored = request.ignore_checks.clone();
+            // Whoever chose a volume, or that the disk may be lost, has settled that row.
+            if environment.run.ephemeral || !environment.run.volumes.is_empty() {
+                ignored.push("state_on_disk".to_owned());
+            }
+            build(context, row, environment, git_ref.as_deref(), &ignored).await?
         }
         Version::Current => current(context, environment).await?,
         Version::Release { to, env } => release(context, environment, *to, *env).await?,
@@ -405,6 +414,7 @@ pub(super) async fn prove_release(
         rollback: false,
         env_before: None,
         commit_before: None,
+        run: None,
     };
     prove::prove(context, &params, run).await
 }

@@ -103,6 +103,11 @@ pub enum OpError {
     EnvRace,
     #[error("nothing was asked for: {what}")]
     Nothing { what: String },
+    /// All apps of a VM share what stands before them.
+    #[error(
+        "`{environment}` on the same VM is served through {has}, so `{proxy}` cannot take its place"
+    )]
+    ProxyInUse { proxy: &'static str, environment: String, has: &'static str },
     #[error("`{environment}` was destroyed, and can be restored until {until}")]
     Retired { environment: String, until: String },
     #[error("there is nothing to undo: `{environment}` is not destroyed")]
@@ -239,6 +244,7 @@ impl OpError {
             Self::BadValue(error) => error.code(),
             Self::EnvRace => "env_race",
             Self::Nothing { .. } => "nothing_to_do",
+            Self::ProxyInUse { .. } => "proxy_in_use",
             Self::Retired { .. } => "retired",
             Self::NotDestroyed { .. } => "not_destroyed",
             Self::UndoExpired { .. } => "undo_expired",
@@ -335,6 +341,7 @@ impl OpError {
             Self::BadValue(_) => "mend the value and set it again".into(),
             Self::EnvRace => "call `set_env` again".into(),
             Self::Nothing { .. } => "name at least one change".into(),
+            Self::ProxyInUse { .. } => "choose the proxy before the first deploy to a VM, the same for all its environments".into(),
             Self::Retired { environment, .. } => format!("call `destroy` with environment `{environment}` and `undo: true` to restore it, or `purge: true` to be rid of it"),
             Self::NotDestroyed { environment } => format!("call `get_status` with environment `{environment}`"),
             Self::UndoExpired { environment, .. } => format!("call `destroy` with environment `{environment}` and `purge: true`, then provision and deploy anew"),

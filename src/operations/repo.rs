@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
-use super::{Context, OpError};
-use crate::domain::environment::App;
+use super::{Context, OpError, edits};
+use crate::domain::environment::{App, Environment};
 use crate::domain::names::{CommitSha, RepoName};
 use crate::domain::size::Arch;
 pub use crate::github::GitHub;
 use crate::github::{EntryKind, FileChange, GitHubError, RepoFacts, TreeEntry};
 use crate::pipeline::scan::{Build, Entry, Scan};
 use crate::pipeline::{EnvironmentSetup, GeneratedFile, Setup};
-use crate::store::{AppRow, Written};
+use crate::store::{AppRow, Store, Written};
 
 /// How many files of a repo are asked for at once.
 const READS_AT_ONCE: usize = 6;
@@ -116,12 +116,25 @@ pub(super) async fn wanted_files(
     context: &Context,
     row: &AppRow,
 ) -> Result<(Setup, Vec<GeneratedFile>), OpError> {
+    wanted_files_with(context, row, None).await
+}
+
+/// The same as if `changed` were stored.
+pub(super) async fn wanted_files_with(
+    context: &Context,
+    row: &AppRow,
+    changed: Option<&Environment>,
+) -> Result<(Setup, Vec<GeneratedFile>), OpError> {
     let scan = kept_scan(row)?;
     let mut environments = Vec::new();
     for environment in context.store.environments().await? {
         if environment.app != row.app.id {
             continue;
         }
+        let environment = match changed {
+            Some(changed) if changed.id == environment.id => changed.clone(),
+            _ => environment,
+        };
         let vm = match environment.vm {
             Some(id) => context.store.vm(id).await?.map(|row| row.vm),
             None => None,
@@ -166,21 +179,36 @@ pub(super) fn blocking_but(scan: &Scan, ignored: &[String]) -> Vec<String> {
 /// How the files of ours in a repo differ from the wanted ones.
 #[derive(Debug, Default)]
 pub(super) struct Difference {
-    /// What has to be written.
+    /// What has to be written: our files, with people's edits kept in them.
     pub(super) changes: Vec<FileChange>,
-    /// Files that a person has edited since we wrote them, and that stay as they are.
-    pub(super) edited: Vec<String>,
+    /// The paths among `changes` that keep an edit of a person's.
+    pub(super) merged: Vec<String>,
+    /// Files that a person has edited where we would change them: they stay as they are.
+    pub(super) edited: Vec<Edited>,
+    /// What the files that differ hold now, by path.
+    pub(super) before: BTreeMap<String, String>,
     /// What is as wanted, or will be once the changes are written. What is as wanted belongs in the
     /// notes too: whoever wrote it may have died before it noted that.
     pub(super) written: BTreeMap<String, Written>,
+}
+
+/// A file that a person has edited where we would change it.
+#[derive(Debug)]
+pub(super) struct Edited {
+    /// Its path.
+    pub(super) path: String,
+    /// What we would have written.
+    pub(super) wanted: String,
 }
 
 fn content_digest(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
-/// Compares `files` with those at `git_ref`. A file that is not as we last wrote it is a person's.
+/// Compares `files` with those at `git_ref`. A file that is not as we wrote it at some time is a
+/// person's: what they changed is kept.
 pub(super) async fn difference(
+    store: &Store,
     github: &GitHub,
     row: &AppRow,
     files: &[GeneratedFile],
@@ -190,22 +218,40 @@ pub(super) async fn difference(
     for file in files {
         let there = github.read_file(&row.app.repo, &file.path, git_ref).await?;
         let wanted = file.content.as_bytes();
-        let as_wanted = there.as_ref().is_some_and(|there| there == wanted);
-        match there {
-            Some(there) if !as_wanted && !row.wrote(&file.path, &content_digest(&there)) => {
-                difference.edited.push(file.path.clone());
+        let written = Written::of(&file.content);
+        let mut content = file.content.clone();
+        if let Some(there) = &there {
+            if there == wanted {
+                difference.written.insert(file.path.clone(), written);
                 continue;
             }
-            _ => {}
+            let text = String::from_utf8_lossy(there).into_owned();
+            difference.before.insert(file.path.clone(), text.clone());
+            if !row.wrote(&file.path, &content_digest(there)) {
+                let known = store.written_contents(row.app.id, file.path.clone()).await?;
+                match edits::with_theirs(&file.path, &known, &text, &file.content) {
+                    Some(both) if both == text => {
+                        // Our side of it has not changed since.
+                        difference.written.insert(file.path.clone(), written);
+                        difference.before.remove(&file.path);
+                        continue;
+                    }
+                    Some(both) => {
+                        difference.merged.push(file.path.clone());
+                        content = both;
+                    }
+                    None => {
+                        let (path, wanted) = (file.path.clone(), file.content.clone());
+                        difference.edited.push(Edited { path, wanted });
+                        continue;
+                    }
+                }
+            }
         }
-        let written = Written { digest: content_digest(wanted), content: file.content.clone() };
         difference.written.insert(file.path.clone(), written);
-        if as_wanted {
-            continue;
-        }
         difference.changes.push(FileChange {
             path: file.path.clone(),
-            content: Some(wanted.to_vec()),
+            content: Some(content.into_bytes()),
             executable: file.executable,
         });
     }

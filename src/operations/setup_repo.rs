@@ -7,7 +7,8 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::repo::{Difference, Scanned, difference, setup_files};
+use super::changes::Way;
+use super::repo::{Scanned, setup_files};
 use super::{Ask, Context, OpError, Operation, Run, Step, StepEnd, params, queue};
 use crate::domain::environment::App;
 use crate::domain::ids::{AppId, OperationId};
@@ -15,7 +16,7 @@ use crate::domain::names::{AppSlug, EnvironmentName, EnvironmentPath, RepoName};
 use crate::domain::operation::OperationState;
 use crate::domain::run_settings::RunSettings;
 use crate::domain::size::Arch;
-use crate::github::{GitHub, PullFacts, PullState};
+use crate::github::GitHub;
 use crate::pipeline::{EnvironmentSetup, pull_text};
 pub use crate::store::Changes;
 use crate::store::{AppRow, Failure, Lock, LockMode, NewOperation, OperationRow};
@@ -235,62 +236,45 @@ impl SetupRepo {
         setup_files(&row.app, &scan, environments)
     }
 
-    async fn commit_files(&self) -> Result<Value, OpError> {
+    fn way<'a>(&'a self, github: &'a GitHub, row: &'a AppRow) -> Way<'a> {
+        // The first files are a person's to merge, whatever later ones are.
+        Way { context: &self.context, github, row, branch: BRANCH, by: Changes::Pr }
+    }
+
+    async fn commit_files(&self, run: &Run<'_>) -> Result<Value, OpError> {
         let (row, github) = (self.app().await?, self.github().await?);
-        let (_, files) = self.files(&row).await?;
-        let base = super::repo::resolve(&github, &row.app.repo, &row.app.default_branch).await?;
-        let difference: Difference = difference(&github, &row, &files, base.sha.as_str()).await?;
-        if difference.changes.is_empty() {
-            let now = self.context.clock.now();
-            self.context.store.note_written(row.app.id, difference.written, now).await?;
-            return Ok(json!({ "commit": null, "edited": difference.edited }));
-        }
-        // A branch that no open pull request needs is left from an earlier, closed or merged one.
-        let open = open_pull_of(&github, &row).await?;
-        if open.is_none() {
-            github.delete_branch(&row.app.repo, BRANCH).await?;
-        }
+        let (setup, files) = self.files(&row).await?;
         let message = "Deploy with GitHub Actions and Kamal";
-        let changes = &difference.changes;
-        let commit =
-            github.commit_files(&row.app.repo, BRANCH, &base.sha, message, changes).await?;
-        let now = self.context.clock.now();
-        self.context.store.note_written(row.app.id, difference.written, now).await?;
-        let open = open.map(|pull| pull.number);
-        Ok(json!({ "commit": commit, "edited": difference.edited, "open": open }))
+        let way = self.way(&github, &row);
+        let committed = way.commit((&setup, &files), message, run).await?;
+        Ok(json!({
+            "commit": committed.commit, "edited": committed.edited, "open": committed.open,
+            "files": committed.files, "notes": committed.told()
+        }))
     }
 
     async fn open_pull(&self, run: &Run<'_>) -> Result<StepEnd, OpError> {
         let row = self.app().await?;
         let repo = &row.app.repo;
-        if run.output("commit_files")["commit"].is_null() {
-            let edited = run.output("commit_files")["edited"].clone();
-            return Ok(StepEnd::Done(json!({ "app": row.app.slug, "edited": edited })));
+        let committed = run.output("commit_files");
+        if committed["commit"].is_null() {
+            return Ok(StepEnd::Done(json!({
+                "app": row.app.slug, "edited": committed["edited"], "notes": committed["notes"]
+            })));
         }
         let github = self.github().await?;
         let (setup, files) = self.files(&row).await?;
         let text = pull_text(&setup, &files);
-        let pull = match open_pull_of(&github, &row).await? {
-            Some(pull) => pull,
-            None => {
-                let base = &row.app.default_branch;
-                github.open_pull(repo, BRANCH, base, &text.title, &text.body).await?
-            }
-        };
-        let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let base = &row.app.default_branch;
+        let pull = github.open_pull(repo, BRANCH, base, &text.title, &text.body).await?;
         Ok(StepEnd::NeedsMerge {
             result: json!({
-                "app": row.app.slug, "pull": pull.number, "url": pull.html_url, "files": paths
+                "app": row.app.slug, "pull": pull.number, "url": pull.html_url,
+                "files": committed["files"], "notes": committed["notes"]
             }),
             message: format!("merge {} to go on", pull.html_url),
         })
     }
-}
-
-/// The onboarding pull request, if it is open.
-async fn open_pull_of(github: &GitHub, row: &AppRow) -> Result<Option<PullFacts>, OpError> {
-    let pull = github.pull_request(&row.app.repo, BRANCH).await?;
-    Ok(pull.filter(|pull| pull.state == PullState::Open))
 }
 
 impl Operation for SetupRepo {
@@ -305,7 +289,7 @@ impl Operation for SetupRepo {
     ) -> BoxFuture<'a, Result<StepEnd, OpError>> {
         async move {
             match step {
-                "commit_files" => Ok(StepEnd::Done(self.commit_files().await?)),
+                "commit_files" => Ok(StepEnd::Done(self.commit_files(run).await?)),
                 _ => self.open_pull(run).await,
             }
         }
@@ -320,7 +304,7 @@ impl Operation for SetupRepo {
         async move {
             let (row, github) = (self.app().await?, self.github().await?);
             let repo = &row.app.repo;
-            let open = open_pull_of(&github, &row).await?;
+            let open = self.way(&github, &row).open_pull().await?;
             match (step, open) {
                 // It was open before, and somebody may be reading it.
                 ("open_pull", Some(_)) if !run.output("commit_files")["open"].is_null() => {}

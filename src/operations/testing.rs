@@ -54,7 +54,8 @@ pub(crate) fn kinds() -> Vec<(Kind, u32)> {
         Kind::Restore => Some(Kind::ResizeVm),
         Kind::ResizeVm => Some(Kind::MaintainVm),
         Kind::MaintainVm => Some(Kind::ManageDomain),
-        Kind::ManageDomain => None,
+        Kind::ManageDomain => Some(Kind::ConfigureApp),
+        Kind::ConfigureApp => None,
     };
     let all = std::iter::successors(Some(Kind::SetupRepo), |kind| next(*kind));
     all.map(|kind| (kind, kind.version())).collect()

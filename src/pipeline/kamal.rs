@@ -35,11 +35,12 @@ pub(super) fn content(setup: &Setup, environment: &EnvironmentSetup, address: Ip
     let owner = setup.repo.owner();
     let roles = setup.roles(environment);
     let primary = match roles.first() {
-        Some(first) if first.name != WEB => format!("primary_role: {}\n", first.name),
+        Some(first) if first.name != WEB => format!("primary_role: {}\n", key(&first.name)),
         _ => String::new(),
     };
-    let roles = roles_text(environment, &roles, address);
-    let proxy = if setup.serves(environment) { proxy(setup, environment) } else { String::new() };
+    let serves = setup.serves(environment);
+    let roles = roles_text(environment, &roles, serves, address);
+    let proxy = if serves { proxy(setup, environment) } else { String::new() };
     let volumes = volumes(environment);
     let timeouts = timeouts(setup, environment);
     let accessories = accessories(setup, environment, address);
@@ -116,12 +117,21 @@ fn proxy(setup: &Setup, environment: &EnvironmentSetup) -> String {
     text
 }
 
-fn roles_text(environment: &EnvironmentSetup, roles: &[Role], address: IpAddr) -> String {
+fn roles_text(
+    environment: &EnvironmentSetup,
+    roles: &[Role],
+    serves: bool,
+    address: IpAddr,
+) -> String {
     let env_file = env_file(&environment.path);
     let mut text = String::new();
-    for role in roles {
-        push(&mut text, format_args!("  {}:", role.name));
+    for (index, role) in roles.iter().enumerate() {
+        push(&mut text, format_args!("  {}:", key(&role.name)));
         push(&mut text, format_args!("    hosts: [\"{address}\"]"));
+        if index == 0 && !serves {
+            // Kamal puts its proxy before the primary role unless it is told not to.
+            push(&mut text, format_args!("    proxy: false"));
+        }
         if let Start::Command(command) | Start::Launched(command) = &role.start {
             push(&mut text, format_args!("    cmd: \"{command}\""));
         }
@@ -142,6 +152,12 @@ fn roles_text(environment: &EnvironmentSetup, roles: &[Role], address: IpAddr) -
         }
     }
     text
+}
+
+/// A name as YAML takes it for a text: Ruby's YAML still reads `on` and its like as truth values.
+fn key(name: &str) -> String {
+    const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
+    if WORDS.contains(&name) { format!("\"{name}\"") } else { name.to_owned() }
 }
 
 fn volumes(environment: &EnvironmentSetup) -> String {

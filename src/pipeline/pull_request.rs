@@ -45,6 +45,9 @@ pub fn pull_text(setup: &Setup, files: &[GeneratedFile]) -> PullText {
         - It holds one SSH key per environment, for that environment's VM only. A VM with an \
         unknown or changed host key is refused before anything is sent.\n\
         - The app's env values never pass through GitHub.\n\n\
+        ## To try it first\n\n\
+        Run the workflow with action `build` from the Actions tab: it builds the image and pushes \
+        it, and needs no VM.\n\n\
         All of it is plain YAML that works without VMKit. Edit it as you like: VMKit keeps what \
         you change.\n",
         setup.default_branch

@@ -5,16 +5,19 @@ use super::{Setup, WORKFLOW_PATH, ssh_key_secret};
 const BEGIN: &str = "<!-- vmkit:begin -->";
 const END: &str = "<!-- vmkit:end -->";
 
+/// The section that a README has.
+pub fn readme_section(readme: &str) -> Option<&str> {
+    let begin = readme.find(BEGIN)?;
+    let end = readme[begin..].find(END)? + begin + END.len();
+    readme.get(begin..end)
+}
+
 /// `readme` with the section at its end, or in the place of the section that it has already. The
 /// rest is not touched; the same setup gives the same text.
 pub fn with_readme_section(readme: &str, setup: &Setup) -> String {
     let section = section(setup);
-    let place = readme.find(BEGIN).and_then(|begin| {
-        let end = readme[begin..].find(END)? + begin + END.len();
-        Some((begin, end))
-    });
-    match place {
-        Some((begin, end)) => format!("{}{section}{}", &readme[..begin], &readme[end..]),
+    match readme_section(readme) {
+        Some(there) => readme.replacen(there, &section, 1),
         None if readme.trim().is_empty() => {
             format!("# {}\n\n{section}\n", setup.repo.name())
         }

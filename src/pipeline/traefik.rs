@@ -10,7 +10,7 @@ use super::EnvironmentSetup;
 /// At least 3.6.1: older ones do not speak to Docker 29.
 const IMAGE: &str = "traefik:v3.6.1";
 /// What the container is called on the VM. Not `traefik`, which `kamal proxy reboot` stops.
-pub(super) const NAME: &str = "vmkit-traefik";
+pub const NAME: &str = "vmkit-traefik";
 
 /// How Kamal's proxy is run behind it.
 pub(super) const PROXY_RUN: &str = "  run:

@@ -16,6 +16,8 @@ pub const SHOWN: u32 = 50;
 pub struct History {
     /// The newest deploys, newest first.
     pub deploys: Vec<Deploy>,
+    /// Who asked for each of them: `local`, a key's id, or `push`.
+    pub callers: Vec<String>,
     /// The deploy that is live.
     pub live: Option<DeployId>,
     /// Where `rollback` goes without a `to`.
@@ -40,8 +42,13 @@ pub async fn history(
             past.commit != live.commit || past.env_revision != live.env_revision
         })
     };
+    let mut callers = Vec::new();
+    for deploy in &deploys {
+        let operation = store.operation(deploy.operation).await?;
+        callers.push(operation.map_or_else(String::new, |row| row.caller));
+    }
     let rollback_to = releases.iter().find(differs).map(|deploy| deploy.id);
-    Ok(History { live: live.map(|deploy| deploy.id), rollback_to, deploys })
+    Ok(History { live: live.map(|deploy| deploy.id), rollback_to, callers, deploys })
 }
 
 /// How many commits and files of a comparison are told.

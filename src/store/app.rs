@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Row, params};
 use serde_json::Value;
+use sha2::Digest;
 
 use super::{Outcome, Store, StoreError, collect, first, json, parsed, word};
 use crate::domain::clock::Millis;
@@ -67,6 +68,14 @@ pub struct Written {
     pub digest: String,
     /// All of it.
     pub content: String,
+}
+
+impl Written {
+    /// A content as it was written.
+    pub fn of(content: &str) -> Self {
+        let digest = hex::encode(sha2::Sha256::digest(content.as_bytes()));
+        Self { digest, content: content.to_owned() }
+    }
 }
 
 fn read_changes(row: &Row<'_>) -> Outcome<Changes> {

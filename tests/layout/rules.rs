@@ -131,6 +131,7 @@ const EXPOSE: &[&str] = &[
     "src/fleet",
     "src/operations/agents.rs",
     "src/operations/deploy/steps.rs",
+    "src/operations/build_env.rs",
     "src/operations/env.rs",
     "src/installation.rs",
     "src/operations/provision_vm.rs",

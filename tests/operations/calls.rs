@@ -71,6 +71,8 @@ const ADOPT: &[Outside] =
 const DEPLOY: &[Outside] = &[
     github("commit_config", "GET", "/commits/main$"),
     github("commit_config", "GET", "/contents/"),
+    github("commit_config", "GET", "/rules/branches/main$"),
+    github("commit_config", "GET", "shop/branches/main$"),
     github("commit_config", "POST", "/git/blobs$"),
     github("commit_config", "GET", "/git/ref/heads/main$"),
     github("commit_config", "GET", "/git/commits/"),
@@ -85,6 +87,20 @@ const DEPLOY: &[Outside] = &[
     github("watch", "GET", r"/actions/runs/\d+$"),
     github("watch", "GET", r"/actions/runs/\d+/jobs$"),
     github("watch", "GET", r"/actions/runs/\d+$"),
+];
+
+const CONFIGURE: &[Outside] = &[
+    github("commit_config", "GET", "/contents/"),
+    github("commit_config", "GET", "/commits/main$"),
+    github("commit_config", "GET", "/contents/"),
+    github("commit_config", "GET", "/rules/branches/main$"),
+    github("commit_config", "GET", "shop/branches/main$"),
+    github("commit_config", "POST", "/git/blobs$"),
+    github("commit_config", "GET", "/git/ref/heads/main$"),
+    github("commit_config", "GET", "/git/commits/"),
+    github("commit_config", "POST", "/git/trees$"),
+    github("commit_config", "POST", "/git/commits$"),
+    github("commit_config", "PATCH", "/git/refs/heads/main$"),
 ];
 
 /// A deploy whose config is in the repo and whose keys are in place.
@@ -204,6 +220,7 @@ impl Job {
             Self::Retire => RETIRE,
             Self::Restore => RESTORE,
             Self::Domain => DOMAIN,
+            Self::Configure => CONFIGURE,
         }
     }
 
@@ -306,6 +323,7 @@ impl Job {
                 "delete_snapshot",
             ],
             Self::Domain => &["claim", "point", "look"],
+            Self::Configure => &["keep_settings", "commit_config"],
         }
     }
 }

@@ -22,6 +22,7 @@ async fn every_operation_gets_over_what_passes() {
         Job::Retire,
         Job::Restore,
         Job::Domain,
+        Job::Configure,
     ];
     let fault = |code| Action::Status { code, body: None, headers: Default::default() };
     let hiccups =

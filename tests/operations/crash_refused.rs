@@ -71,6 +71,11 @@ async fn manage_domain() {
     every_call_of(Job::Domain).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn configure_app() {
+    every_call_of(Job::Configure).await;
+}
+
 async fn every_call_of(job: Job) {
     // A token that may not read zones leaves the records to a person, and fails nothing.
     let by_hand = |call: &Outside| call.at == At::Dns && call.path == "/zones$";

@@ -84,6 +84,11 @@ async fn manage_domain() {
     every_moment_of(Job::Domain).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn configure_app() {
+    every_moment_of(Job::Configure).await;
+}
+
 async fn every_moment_of(job: Job) {
     let calls = job.kinds_of_calls().into_iter();
     let mut moments: Vec<Moment> = calls

@@ -24,7 +24,7 @@ struct Half {
     silent: Option<&'static str>,
 }
 
-const HALVES: [Half; 12] = [
+const HALVES: [Half; 13] = [
     Half {
         job: Job::Setup,
         stop: (At::GitHub, "POST", "/pulls$"),
@@ -76,6 +76,13 @@ const HALVES: [Half; 12] = [
         after: true,
         undo: &[(At::GitHub, "POST", r"/actions/runs/\d+/cancel$")],
         silent: Some("write_env"),
+    },
+    Half {
+        job: Job::Configure,
+        stop: (At::GitHub, "POST", "/git/commits$"),
+        after: true,
+        undo: &[],
+        silent: Some("keep_settings"),
     },
     Half {
         job: Job::Resize,

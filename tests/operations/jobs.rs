@@ -14,8 +14,8 @@ use vmkit::operations::environments::NewEnvironment;
 use vmkit::operations::maintain_vm::Action;
 use vmkit::operations::setup_repo::SetupRequest;
 use vmkit::operations::{
-    Ask, OpError, Started, deploy, destroy, domains, env, environments, maintain_vm, plans,
-    provision_vm, resize_vm, setup_repo,
+    Ask, OpError, Started, configure_app, deploy, destroy, domains, env, environments, maintain_vm,
+    plans, provision_vm, resize_vm, setup_repo,
 };
 use vmkit::store::Changes;
 
@@ -49,6 +49,8 @@ pub(crate) enum Job {
     Restore,
     /// Another name, in a zone that VMKit can edit.
     Domain,
+    /// Other limits and time-outs.
+    Configure,
 }
 
 impl Job {
@@ -63,7 +65,8 @@ impl Job {
             | Self::Reboot
             | Self::Destroy
             | Self::Retire
-            | Self::Domain => &[Self::Setup, Self::Provision, Self::Deploy],
+            | Self::Domain
+            | Self::Configure => &[Self::Setup, Self::Provision, Self::Deploy],
             Self::Restore => &[Self::Setup, Self::Provision, Self::Deploy, Self::Retire],
             Self::Rollback => &[Self::Setup, Self::Provision, Self::Deploy, Self::Deploy],
         };
@@ -142,6 +145,7 @@ impl Job {
             Self::Retire => kept_or_undone(stage, Wanted::Keep).await,
             Self::Restore => kept_or_undone(stage, Wanted::Undo).await,
             Self::Domain => domains::start(context, &path, &app_name(), ask).await,
+            Self::Configure => configure_app::start(context, &path, &limits(), ask).await,
         }
     }
 
@@ -224,6 +228,19 @@ impl Job {
                 assert_eq!(stage.retirements(), ["restored"]);
                 assert_eq!(stage.serving().await.len(), 1, "what ran runs");
             }
+            Self::Configure => {
+                let config = stage.file("config/deploy.staging.yml", "main").await;
+                for line in ["      memory: 256m\n", "  response_timeout: 90\n"] {
+                    assert!(config.contains(line), "{line} in {config}");
+                }
+                assert_eq!(
+                    stage.sql(
+                        "select cast(run ->> '$.response_timeout_s' as text) from environment"
+                    ),
+                    ["90"]
+                );
+                assert_eq!(stage.commits("main").await.len(), 5, "one more than the deploy's");
+            }
             Self::Domain => {
                 let state = stage.sandbox.cloudflare().state();
                 let records = state["zones"][0]["records"].as_array().expect("a list").clone();
@@ -238,6 +255,16 @@ impl Job {
                 assert_eq!(result["wrong"], json!([]), "the name servers say it");
             }
         }
+    }
+}
+
+/// What the environment's app is limited to.
+pub(crate) fn limits() -> configure_app::Wanted {
+    let web = configure_app::web().expect("a name");
+    configure_app::Wanted {
+        memory_mb: [(web, 256)].into(),
+        response_timeout_s: Some(90),
+        ..configure_app::Wanted::default()
     }
 }
 

@@ -5,6 +5,7 @@ mod beside;
 mod calls;
 mod cases;
 mod checklist;
+mod configure;
 mod crash_hiccups;
 mod crash_refused;
 mod crash_steps;

@@ -21,6 +21,7 @@ async fn every_operation_makes_its_calls_in_their_order() {
         Job::Retire,
         Job::Restore,
         Job::Domain,
+        Job::Configure,
     ];
     cases::all("orders", jobs.into_iter().map(|job| (format!("{job:?}"), in_order(job)))).await;
 }

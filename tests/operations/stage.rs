@@ -315,6 +315,30 @@ impl Stage {
         }
     }
 
+    /// A file of the sample repo, as a branch has it.
+    pub(crate) async fn file(&self, path: &str, branch: &str) -> String {
+        use base64::Engine;
+        let path = format!("/repos/octo/shop/contents/{path}?ref={branch}");
+        let found = self.github("GET", &path, None).await;
+        let packed: String = found["content"].as_str().expect("text").split_whitespace().collect();
+        let bytes = base64::prelude::BASE64_STANDARD.decode(packed).expect("base64");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    /// Edits a file of the sample repo, as its developer.
+    pub(crate) async fn edit(&self, path: &str, branch: &str, from: &str, to: &str) {
+        use base64::Engine;
+        let old = self.file(path, branch).await;
+        assert!(old.contains(from), "{from} in {old}");
+        let content = base64::prelude::BASE64_STANDARD.encode(old.replacen(from, to, 1));
+        let place = format!("/repos/octo/shop/contents/{path}");
+        let there = self.github("GET", &format!("{place}?ref={branch}"), None).await;
+        let body = json!({
+            "message": "Edit by hand", "content": content, "sha": there["sha"], "branch": branch
+        });
+        self.github("PUT", &place, Some(body)).await;
+    }
+
     /// The commits of a branch, newest first.
     pub(crate) async fn commits(&self, branch: &str) -> Vec<String> {
         let path = format!("/repos/octo/shop/commits?sha={branch}&per_page=100");

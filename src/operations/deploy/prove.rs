@@ -12,8 +12,9 @@ use crate::domain::ids::VmId;
 use crate::domain::names::CommitSha;
 use crate::fleet::{Fleet, FleetError};
 use crate::operations::agents::linked;
-use crate::operations::environments::environment;
-use crate::operations::{Context, OpError, Run};
+use crate::operations::environments::{app, environment};
+use crate::operations::{Context, OpError, Run, repo};
+use crate::pipeline::{TRAEFIK, WEB};
 use crate::probe::{self, ProxyPorts};
 
 const AGENT_WAIT: Duration = Duration::from_secs(20);
@@ -47,17 +48,21 @@ fn version(container: &Container, service: &str, role: &str) -> Option<CommitSha
     container.name.strip_prefix(&format!("{service}-{role}-"))?.parse().ok()
 }
 
-/// The version that the web role runs now, as far as the agent can tell.
+/// The version that the web role runs now, or the first role of an app that serves nothing, as far
+/// as the agent can tell.
 pub(super) async fn serving(context: &Context, params: &Params) -> Option<CommitSha> {
     let containers = containers(&context.fleet, params.vm).await.ok()?;
     let service = params.path.service();
     let roles = running(&containers, &service);
-    roles.get("web")?.iter().find_map(|container| version(container, &service, "web"))
+    let (role, members) = roles.get_key_value(WEB).or_else(|| roles.first_key_value())?;
+    members.iter().find_map(|container| version(container, &service, role))
 }
 
 /// How the proxy is reached from outside.
 pub fn proxy_ports(containers: &[Container]) -> ProxyPorts {
-    let proxy = containers.iter().find(|c| c.name == "kamal-proxy" && c.state == "running");
+    // Traefik has the ports where it stands in front.
+    let runs = |name: &str| containers.iter().find(|c| c.name == name && c.state == "running");
+    let proxy = runs(TRAEFIK).or_else(|| runs("kamal-proxy"));
     let port = |inside: u16| {
         let ports = &proxy?.ports;
         ports.iter().find(|port| port.container_port == inside).map(|port| port.host_port)
@@ -74,7 +79,11 @@ pub(super) async fn prove(
     linked(context, params.vm).await?;
     let first = containers(&context.fleet, params.vm).await?;
     let before = check_roles(params, &first)?;
-    let url = answer(context, params, &environment, &first).await?;
+    let url = match before.contains_key(WEB) || serves(context, &environment).await? {
+        true => answer(context, params, &environment, &first).await?,
+        // A worker has no address; that it runs steadily is all there is to prove.
+        false => None,
+    };
     let steady = context.settings.steady;
     run.say(format!("watching every role for {} s", steady.as_secs())).await?;
     let until = tokio::time::Instant::now() + steady;
@@ -94,6 +103,14 @@ pub(super) async fn prove(
     Ok(json!({ "url": url, "roles": roles }))
 }
 
+/// Whether anything of the app answers requests.
+async fn serves(context: &Context, environment: &Environment) -> Result<bool, OpError> {
+    let row = app(&context.store, &environment.path.app).await?;
+    let (setup, _) = repo::wanted_files(context, &row).await?;
+    let this = setup.environments.iter().find(|one| one.path == environment.path);
+    Ok(this.is_none_or(|this| setup.serves(this)))
+}
+
 fn not_live(params: &Params, reason: String) -> OpError {
     OpError::NotLive { commit: params.commit.short().to_owned(), reason }
 }
@@ -107,6 +124,21 @@ fn check_roles(
     let roles = running(containers, &service);
     if roles.is_empty() {
         return Err(not_live(params, format!("no container of `{service}` runs")));
+    }
+    // A role whose container has ended or is being restarted is not among those that run.
+    for container in containers {
+        let label = |name: &str| container.labels.get(name).map(String::as_str);
+        let Some(role) = label("role").filter(|_| label("service") == Some(&service)) else {
+            continue;
+        };
+        let this = version(container, &service, role).as_ref() == Some(&params.commit);
+        if this && !roles.contains_key(role) {
+            let state = match container.oom_killed {
+                true => "ran out of memory".to_owned(),
+                false => format!("does not stay up ({})", container.state),
+            };
+            return Err(not_live(params, format!("role `{role}` {state}")));
+        }
     }
     let mut restarts = BTreeMap::new();
     for (role, members) in &roles {

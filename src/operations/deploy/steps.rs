@@ -14,15 +14,14 @@ use crate::diagnosis::{self, Evidence};
 use crate::domain::deploy::{DeployAction, DeployState};
 use crate::domain::names::CommitSha;
 use crate::domain::operation::OperationState;
-use crate::github::{Conclusion, GitHub, JobFacts, PullState, RunFacts, RunStatus};
+use crate::github::{Conclusion, GitHub, JobFacts, RunFacts, RunStatus};
 use crate::operations::agents::linked;
+use crate::operations::changes::{CONFIG_BRANCH, Way};
 use crate::operations::environments::{app, environment};
 use crate::operations::{Context, OpError, Operation, Run, Step, StepEnd, env, keys, repo};
 use crate::pipeline::WORKFLOW_FILE;
 use crate::store::{AppRow, Changes, Failure};
 
-/// The branch on which later changes of the config gather.
-const CONFIG_BRANCH: &str = "vmkit/config";
 /// How long an agent may take to write an env file.
 const AGENT_WAIT: Duration = Duration::from_secs(20);
 /// How long a run may take before we stop waiting for it.
@@ -49,63 +48,15 @@ impl DeployApp {
     /// Brings the files of ours in the repo up to date, as the app's settings allow.
     async fn commit_config(&self, run: &Run<'_>) -> Result<StepEnd, OpError> {
         let (row, github) = (self.app().await?, self.github().await?);
-        let (_, files) = repo::wanted_files(&self.context, &row).await?;
-        let (name, branch) = (&row.app.repo, &row.app.default_branch);
-        let head = repo::resolve(&github, name, branch).await?;
-        let difference = repo::difference(&github, &row, &files, head.sha.as_str()).await?;
-        if !difference.edited.is_empty() {
-            run.say(format!("kept what people edited: {}", difference.edited.join(", "))).await?;
-        }
-        let paths: Vec<&str> = difference.changes.iter().map(|c| c.path.as_str()).collect();
-        if paths.is_empty() {
-            let now = self.context.clock.now();
-            self.context.store.note_written(row.app.id, difference.written, now).await?;
-            return Ok(StepEnd::Done(json!({ "files": paths, "edited": difference.edited })));
-        }
-        let message = format!("Deploy {}: update {}", self.params.path.name, paths.join(", "));
-        let target = match row.changes {
-            Changes::Direct => branch.as_str(),
-            Changes::Pr | Changes::AutoMerge => CONFIG_BRANCH,
-        };
-        run.say(format!("committing {} to `{target}`", paths.join(", "))).await?;
-        if row.changes != Changes::Direct {
-            drop_stale_branch(&github, &row).await?;
-        }
-        github.commit_files(name, target, &head.sha, &message, &difference.changes).await?;
-        let now = self.context.clock.now();
-        self.context.store.note_written(row.app.id, difference.written.clone(), now).await?;
-        match row.changes {
-            Changes::Direct => {
-                Ok(StepEnd::Done(json!({ "files": paths, "edited": difference.edited })))
-            }
-            Changes::Pr | Changes::AutoMerge => {
-                self.config_pull(&github, &row, &message, &paths).await
-            }
-        }
-    }
-
-    async fn config_pull(
-        &self,
-        github: &GitHub,
-        row: &AppRow,
-        title: &str,
-        paths: &[&str],
-    ) -> Result<StepEnd, OpError> {
-        let name = &row.app.repo;
-        let open = github.pull_request(name, CONFIG_BRANCH).await?;
-        let pull = match open.filter(|pull| pull.state == PullState::Open) {
-            Some(pull) => pull,
-            None => {
-                let body = format!(
-                    "The deploy config changed: {}. Merge it, then deploy again.",
-                    paths.join(", ")
-                );
-                github.open_pull(name, CONFIG_BRANCH, &row.app.default_branch, title, &body).await?
-            }
-        };
-        let message = format!("merge {}, then deploy again", pull.html_url);
-        let result = json!({ "pull": pull.number, "url": pull.html_url, "files": paths });
-        Ok(StepEnd::NeedsMerge { result, message })
+        let (setup, files) = repo::wanted_files(&self.context, &row).await?;
+        let way = Way::of(&self.context, &github, &row);
+        let title = format!("Deploy {}: update the config", self.params.path.name);
+        let committed = way.commit((&setup, &files), &title, run).await?;
+        let body = format!(
+            "The deploy config changed: {}. Merge it, then deploy again.",
+            committed.files.join(", ")
+        );
+        way.end(committed, &title, &body, ", then deploy again").await
     }
 
     pub(super) async fn write_env(&self, revision: u32) -> Result<Value, OpError> {
@@ -141,6 +92,15 @@ impl DeployApp {
         let url = started.html_url.clone();
         self.context.store.set_deploy_run(self.params.deploy, started.id, url).await?;
         Ok(json!({ "run": started.id, "url": started.html_url }))
+    }
+
+    /// Notes the run that a push has started.
+    async fn take_up_run(&self) -> Result<Value, OpError> {
+        let (row, github) = (self.app().await?, self.github().await?);
+        let run = github.run(&row.app.repo, self.params.run.unwrap_or_default()).await?;
+        let url = run.html_url.clone();
+        self.context.store.set_deploy_run(self.params.deploy, run.id, url).await?;
+        Ok(json!({ "run": run.id, "url": run.html_url }))
     }
 
     /// Dispatches the workflow; the run carries `nonce` in its name.
@@ -318,9 +278,11 @@ impl DeployApp {
         let nonce = self.params.deploy.to_string();
         // A run whose start was not answered may be listed a little later.
         let looks = if run.output("dispatch").is_null() { 3 } else { 1 };
-        let Some(found) = self.look_for_run(&github, &row, &nonce, looks).await? else {
-            return Ok(());
+        let found = match self.params.run {
+            Some(id) => Some(github.run(&row.app.repo, id).await?),
+            None => self.look_for_run(&github, &row, &nonce, looks).await?,
         };
+        let Some(found) = found else { return Ok(()) };
         if found.status == RunStatus::Completed {
             return Ok(());
         }
@@ -343,15 +305,6 @@ impl DeployApp {
             "look at the run's page",
         ))
     }
-}
-
-/// Deletes the branch of the config where no open pull request needs it.
-async fn drop_stale_branch(github: &GitHub, row: &AppRow) -> Result<(), OpError> {
-    let pull = github.pull_request(&row.app.repo, CONFIG_BRANCH).await?;
-    if !pull.is_some_and(|pull| pull.state == PullState::Open) {
-        github.delete_branch(&row.app.repo, CONFIG_BRANCH).await?;
-    }
-    Ok(())
 }
 
 /// What the jobs are at: `Build: Build and push`.
@@ -378,6 +331,10 @@ impl Operation for DeployApp {
     ) -> BoxFuture<'a, Result<StepEnd, OpError>> {
         async move {
             let output = match step {
+                "commit_config" | "grant_access" | "write_env" if self.params.run.is_some() => {
+                    Value::Null
+                }
+                "dispatch" if self.params.run.is_some() => self.take_up_run().await?,
                 "commit_config" => return self.commit_config(run).await,
                 "grant_access" => {
                     keys::grant(&self.context, &self.params.path, self.params.vm).await?;
@@ -400,13 +357,15 @@ impl Operation for DeployApp {
     ) -> BoxFuture<'a, Result<(), OpError>> {
         async move {
             match (step, self.params.env_before) {
+                // Nothing was prepared for it; that its version is bad is put right all the same.
+                ("commit_config" | "write_env", _) if self.params.run.is_some() => Ok(()),
                 ("commit_config", _) => {
                     let row = self.app().await?;
                     match row.changes {
                         // The config is of the environment, and right for the next deploy too.
                         Changes::Direct => Ok(()),
                         Changes::Pr | Changes::AutoMerge => {
-                            drop_stale_branch(&self.github().await?, &row).await
+                            Way::of(&self.context, &self.github().await?, &row).undo().await
                         }
                     }
                 }

@@ -19,7 +19,7 @@ use crate::operations::adopt_vm;
 use crate::operations::agents::linked;
 use crate::operations::provision_vm::{Shared, address};
 use crate::operations::{
-    Ask, Context, OpError, Operation, Run, Step, StepEnd, domains, keys, params,
+    Ask, Context, OpError, Operation, Run, Step, StepEnd, build_env, domains, keys, params,
 };
 use crate::store::{Failure, NewOperation, OperationRow};
 
@@ -291,7 +291,10 @@ impl Operation for Destroy {
             let installation = self.context.settings.installation;
             let mut output = Value::Null;
             match step {
-                "revoke_access" => keys::revoke(&self.context, &self.params.path).await?,
+                "revoke_access" => {
+                    build_env::forget(&self.context, &self.params.path).await?;
+                    keys::revoke(&self.context, &self.params.path).await?;
+                }
                 "remove_records" => {
                     output = app::remove_records(&self.context, self.params.environment).await?;
                 }

@@ -27,7 +27,7 @@ pub(super) fn look(evidence: &mut Evidence<'_>) {
             "the app keeps data on its own disk ({}), and every deploy starts with an empty one",
             evidence.scan.state_on_disk.join(", ")
         );
-        let fix = "move it to a database or to object storage, or confirm that it may be lost with `ignore_checks: [\"state_on_disk\"]` on `deploy`";
+        let fix = "give it a volume with `configure_app`, move it to a database or to object storage, or say with `configure_app` that it is `ephemeral`";
         evidence.block("state_on_disk", text, fix, None);
     }
 }

@@ -1,6 +1,8 @@
 //! Payloads in every value that a person or a repo gives: refused, or nowhere in a file.
 
 use super::*;
+use crate::domain::names::{CommandLine, ProcessName};
+use crate::domain::run_settings::{BuildVariable, ProcessSettings, Release};
 
 const PAYLOADS: &[&str] = &[
     "<%= `id` %>",
@@ -33,8 +35,24 @@ fn base() -> Setup {
     let mut setup =
         setup(dockerfile(), vec![environment("shop/production", Arch::Amd64, Some("203.0.113.7"))]);
     setup.processes = vec![process("worker", "bin/work")];
+    setup.root = "svc".to_owned();
     setup.environments[0].domain = Some("shop.example.com".parse().expect("a domain"));
+    let run = &mut setup.environments[0].run;
+    run.processes.insert(name("worker"), ProcessSettings::default());
+    run.processes.get_mut(&name("worker")).expect("just put").memory_mb = Some(64);
+    run.volumes = [(name("data"), name("/data"))].into();
+    run.release = Some(Release::Command(name("bin/migrate")));
+    run.push_to_deploy = Some(name("main"));
+    let variable = BuildVariable { secret: false, mark: String::new() };
+    run.build_variables = [(name("NEXT_PUBLIC_API"), variable)].into();
     setup
+}
+
+fn name<T: std::str::FromStr>(text: &str) -> T
+where
+    T::Err: std::fmt::Debug,
+{
+    text.parse().expect("a good name")
 }
 
 /// A place for a payload in a setup; false where the domain type refuses it already.
@@ -59,6 +77,56 @@ const PLACES: &[(&str, Place)] = &[
     }),
     ("process name", |setup, text| set(&mut setup.processes[0].name, text)),
     ("process command", |setup, text| set(&mut setup.processes[0].command, text)),
+    ("chosen command", |setup, text| match text.parse() {
+        Ok(line) => {
+            let worker = name::<ProcessName>("worker");
+            let chosen = setup.environments[0].run.processes.get_mut(&worker).expect("there");
+            chosen.command = Some(line);
+            true
+        }
+        Err(_) => false,
+    }),
+    ("volume", |setup, text| match text.parse() {
+        Ok(volume) => {
+            setup.environments[0].run.volumes = [(volume, name("/data"))].into();
+            true
+        }
+        Err(_) => false,
+    }),
+    ("folder", |setup, text| match format!("/{text}").parse() {
+        Ok(folder) => {
+            setup.environments[0].run.volumes = [(name("data"), folder)].into();
+            true
+        }
+        Err(_) => false,
+    }),
+    ("release", |setup, text| match text.parse() {
+        Ok(line) => {
+            setup.environments[0].run.release = Some(Release::Command(line));
+            true
+        }
+        Err(_) => false,
+    }),
+    ("Procfile's release", |setup, text| {
+        setup.environments[0].run.release = None;
+        setup.release = Some(text.to_owned());
+        true
+    }),
+    ("pushed branch", |setup, text| match text.parse() {
+        Ok(branch) => {
+            setup.environments[0].run.push_to_deploy = Some(branch);
+            true
+        }
+        Err(_) => false,
+    }),
+    ("build variable", |setup, text| match text.parse() {
+        Ok(key) => {
+            let variable = BuildVariable { secret: true, mark: String::new() };
+            setup.environments[0].run.build_variables = [(key, variable)].into();
+            true
+        }
+        Err(_) => false,
+    }),
     ("app", |setup, text| parsed(&mut setup.environments[0].path.app, text)),
     ("environment", |setup, text| parsed(&mut setup.environments[0].path.name, text)),
     ("health path", |setup, text| set(&mut setup.environments[0].health_path, &format!("/{text}"))),
@@ -93,6 +161,9 @@ fn every_payload_in_every_place_is_refused_or_inert() {
         ("default branch", "../../etc/passwd"),
         ("build setting", "../../etc/passwd"),
         ("build setting", "-rf"),
+        ("chosen command", "../../etc/passwd"),
+        ("release", "../../etc/passwd"),
+        ("folder", "-rf"),
     ];
     files(&base()).expect("without a payload it is made");
     for (place, put) in PLACES {
@@ -102,6 +173,12 @@ fn every_payload_in_every_place_is_refused_or_inert() {
                 continue;
             }
             match files(&setup) {
+                // What the Procfile says is left out where it is no plain command.
+                Ok(files) if *place == "Procfile's release" => {
+                    let mut hooks = files.iter().filter(|file| file.executable);
+                    let held = hooks.any(|file| file.content.contains(payload));
+                    assert!(!held || payload.parse::<CommandLine>().is_ok(), "{payload:?}");
+                }
                 Ok(_) => {
                     assert!(inert.contains(&(*place, *payload)), "{payload:?} passed as {place}")
                 }
@@ -137,7 +214,9 @@ fn random_strings_never_change_the_shape_of_a_file() {
         let shapes = shapes(&setup);
         assert_eq!(shapes.len(), wanted.len());
         for (shape, wanted) in shapes.iter().zip(&wanted) {
-            if place != "process name" {
+            // These are keys of a file or decide whether one is there.
+            let top = place == "root" && text == ".";
+            if !top && !["process name", "build variable", "chosen command"].contains(&place) {
                 assert_eq!(shape, wanted, "{text:?} as {place}");
             }
         }

@@ -213,3 +213,76 @@ fn only_the_chosen_environments_secret_is_given_to_its_step() {
         assert!(secrets == 0 || (secrets == 1 && guarded), "{shown}");
     }
 }
+
+/// Runs the hook as Kamal does, where a `docker` on the VM writes down what it is asked for.
+fn hooked(setup: &Setup, service: &str, docker: &str) -> (Output, String) {
+    let runner = Runner::new(r#"for last; do :; done; exec sh -c "$last""#);
+    let script = format!("#!/bin/bash\necho \"docker $*\" >> \"$HOME/asked\"\n{docker}\n");
+    std::fs::write(runner.path("docker.text"), script).expect("written");
+    let hook = files(setup).expect("made").into_iter().find(|file| file.executable).expect("one");
+    std::fs::write(runner.path("hook.text"), hook.content).expect("written");
+    for (from, to) in [("docker.text", "docker"), ("hook.text", "hook")] {
+        let made = Command::new("install")
+            .args(["-m", "0755", from, to])
+            .current_dir(runner.folder.path())
+            .status();
+        assert!(made.expect("install can be started").success());
+    }
+    let out = Command::new(runner.path("hook"))
+        .current_dir(runner.folder.path())
+        .env("HOME", runner.folder.path())
+        .env("PATH", format!("{}:/usr/bin:/bin", runner.folder.path().display()))
+        .env("KAMAL_SERVICE", service)
+        .env("KAMAL_VERSION", "abc")
+        .output()
+        .expect("the hook can be started");
+    let asked = std::fs::read_to_string(runner.path("asked")).unwrap_or_default();
+    (out, asked)
+}
+
+#[test]
+fn the_hook_migrates_in_the_new_image_and_keeps_the_apps_words_to_the_vm() {
+    let language = Language::Ruby;
+    let mut setup = setup(
+        Build::Buildpacks { language },
+        vec![
+            environment("shop/production", Arch::Amd64, Some("203.0.113.7")),
+            environment("shop/staging", Arch::Amd64, Some("203.0.113.7")),
+        ],
+    );
+    setup.release = Some("bin/rails db:migrate".to_owned());
+    let volume = ("data".parse().expect("a name"), "/data".parse().expect("a folder"));
+    setup.environments[0].run.volumes = [volume].into();
+    setup.environments[1].run.release = Some(crate::domain::run_settings::Release::Off);
+    let well = r#"[ "$1" != image ] || echo 1002:1000"#;
+    let (out, asked) = hooked(&setup, "shop-production", well);
+    assert!(out.status.success(), "{}", text(&out));
+    let image = "ghcr.io/octo/shop/production:abc";
+    let lines: Vec<&str> = asked.lines().collect();
+    assert_eq!(lines[0], format!("docker image inspect --format {{{{.Config.User}}}} {image}"));
+    assert_eq!(
+        lines[1],
+        format!(
+            "docker run --rm --network none --user 0 --entrypoint chown --volume shop-production-data:/data {image} 1002:1000 /data"
+        )
+    );
+    assert!(
+        lines[2].ends_with(&format!("--entrypoint launcher {image} bin/rails db:migrate")),
+        "{asked}"
+    );
+    assert!(lines[2].contains("--env-file /etc/vmkit/env/shop/production.env"), "{asked}");
+    // An environment that needs nothing, and a service of somebody else's.
+    for service in ["shop-staging", "other"] {
+        let (out, asked) = hooked(&setup, service, well);
+        assert!(out.status.success() && asked.is_empty(), "{asked}");
+    }
+    // What fails stops the deploy, and says where to read on; what it printed stays on the VM.
+    let (out, _) = hooked(
+        &setup,
+        "shop-production",
+        r#"case "$*" in *launcher*) echo PASSWORD=hunter2; exit 3 ;; esac"#,
+    );
+    assert!(!out.status.success());
+    let said = text(&out);
+    assert!(said.contains("the release command failed") && !said.contains("hunter2"), "{said}");
+}
