@@ -3,8 +3,8 @@
 pub(crate) mod containers;
 mod env_files;
 pub(crate) mod facts;
-mod host_key;
-mod kamal_locks;
+pub(crate) mod host_key;
+pub(crate) mod kamal_locks;
 pub(crate) mod metrics;
 pub(crate) mod quiesce;
 mod remove_app;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use vmkit_agent_protocol::calls::{Call, Reply};
 
 use crate::agent::Agent;
-use crate::logs;
+use crate::{care, logs};
 
 /// Why a call was not done, for the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,15 @@ impl Fault {
     pub(crate) fn unsupported() -> Self {
         let version = env!("CARGO_PKG_VERSION");
         Self::new("unsupported", format!("agent {version} does not know this call; upgrade it"))
+    }
+
+    /// This machine lacks what the call needs.
+    pub(crate) fn unsupported_here(message: String) -> Self {
+        Self::new("unsupported_here", message)
+    }
+
+    pub(crate) fn not_signed(message: String) -> Self {
+        Self::new("not_signed", message)
     }
 
     pub(crate) fn invalid(message: String) -> Self {
@@ -111,6 +120,7 @@ pub(crate) async fn perform(
             let removed = remove_app::remove(agent.host(), agent.engine(), wanted).await?;
             Ok(Reply::AppRemoved(removed))
         }
+        Call::Care(wanted) => care::perform(agent, wanted).await.map(Reply::Cared),
         Call::Unknown => Err(Fault::unsupported()),
     }
 }

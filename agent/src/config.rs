@@ -11,6 +11,7 @@ use vmkit_agent_protocol::bytes::{Hidden, PublicKey};
 
 use crate::files::{self, Access};
 use crate::host::Host;
+use crate::proxy::Proxy;
 
 /// What the agent was told.
 #[derive(Debug, Clone)]
@@ -19,8 +20,12 @@ pub struct Config {
     pub vm: String,
     /// The gateway's public key: the agent talks to nobody else.
     pub gateway_key: PublicKey,
+    /// The one that will take its place, while it is being changed: either is taken.
+    pub next_gateway_key: Option<PublicKey>,
     /// Where to dial; absent where VMKit comes over the socket.
     pub gateway: Option<Gateway>,
+    /// The HTTP proxy to dial through, where there is no other way.
+    pub proxy: Option<Proxy>,
     /// There until the agent has enrolled.
     pub enrolment_token: Option<Hidden>,
 }
@@ -54,8 +59,10 @@ pub enum ConfigError {
 #[derive(Deserialize)]
 struct File {
     gateway: Option<String>,
+    proxy: Option<String>,
     vm: String,
     gateway_key: String,
+    next_gateway_key: Option<String>,
     enrolment_token: Option<String>,
 }
 
@@ -74,13 +81,16 @@ impl Config {
     fn parse(text: &str) -> Result<Self, String> {
         // The parser's own message quotes the line, and a line may hold the token.
         let file: File = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-        let gateway_key = file
-            .gateway_key
-            .parse()
-            .map_err(|_| "`gateway_key` is not the base64 of an ed25519 key".to_owned())?;
+        let key = |name: &str, text: &str| {
+            text.parse().map_err(|_| format!("`{name}` is not the base64 of an ed25519 key"))
+        };
+        let gateway_key = key("gateway_key", &file.gateway_key)?;
+        let next = file.next_gateway_key.as_deref();
+        let next_gateway_key = next.map(|next| key("next_gateway_key", next)).transpose()?;
         let gateway = file.gateway.as_deref().map(Gateway::parse).transpose()?;
+        let proxy = file.proxy.as_deref().map(Proxy::parse).transpose()?;
         let enrolment_token = file.enrolment_token.filter(|token| !token.is_empty()).map(Hidden);
-        Ok(Self { vm: file.vm, gateway_key, gateway, enrolment_token })
+        Ok(Self { vm: file.vm, gateway_key, next_gateway_key, gateway, proxy, enrolment_token })
     }
 
     /// Takes the enrolment token out of the host's configuration: it has been used.
@@ -123,6 +133,14 @@ impl Gateway {
             "http" => Err("`gateway` must be https, except on this machine".to_owned()),
             _ => Err("`gateway` must be an https URL".to_owned()),
         }
+    }
+
+    /// Its host and port, for a tunnel; none for this machine, to which no proxy leads.
+    pub(crate) fn beyond_proxy(&self) -> Option<(&str, u16)> {
+        if self.0.scheme() != "https" {
+            return None;
+        }
+        Some((self.0.host_str()?, self.0.port_or_known_default()?))
     }
 
     /// The URL of `path` below the gateway's own path.

@@ -10,6 +10,7 @@ use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
 use crate::agent::Agent;
 use crate::backoff;
 use crate::config::Gateway;
+use crate::proxy::Proxy;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,7 +38,7 @@ pub(crate) async fn enrol(
     let request = request(agent, token);
     let mut attempt = 0;
     loop {
-        let wait = match ask(gateway, &request).await {
+        let wait = match ask(gateway, agent.proxy(), &request).await {
             Ok(()) => break,
             Err(error) => {
                 attempt += 1;
@@ -69,14 +70,21 @@ pub(crate) fn request(agent: &Agent, token: Hidden) -> EnrolRequest {
     }
 }
 
-async fn ask(gateway: &Gateway, request: &EnrolRequest) -> Result<(), EnrolError> {
-    let client = reqwest::Client::builder()
+async fn ask(
+    gateway: &Gateway,
+    proxy: Option<&Proxy>,
+    request: &EnrolRequest,
+) -> Result<(), EnrolError> {
+    let mut client = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(TIMEOUT)
         .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(EnrolError::Unreachable)?;
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(proxy) = proxy.filter(|_| gateway.beyond_proxy().is_some()) {
+        let proxy = reqwest::Proxy::all(proxy.url()).map_err(EnrolError::Unreachable)?;
+        client = client.proxy(proxy);
+    }
+    let client = client.build().map_err(EnrolError::Unreachable)?;
     let answer = client
         .post(gateway.http(ENROL_PATH))
         .json(request)

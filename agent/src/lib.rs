@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod backoff;
 mod calls;
+mod care;
 pub mod cli;
 pub mod config;
 mod docker;
@@ -16,6 +17,10 @@ pub mod host;
 mod identity;
 mod link;
 mod logs;
+pub mod notify;
+mod programs;
+pub mod proxy;
 mod session;
 mod socket;
 mod time;
+mod units;

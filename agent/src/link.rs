@@ -8,14 +8,19 @@ use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, client_async_tls_with_config, connect_async_with_config,
+};
 use tokio_util::sync::CancellationToken;
+use vmkit_agent_protocol::bytes::Bytes;
+use vmkit_agent_protocol::handshake::{TLS_LABEL, TlsBinding};
 use vmkit_agent_protocol::wire::{Wire, WireError};
 use vmkit_agent_protocol::{LINK_PATH, MAX_MESSAGE_BYTES};
 
 use crate::agent::Agent;
 use crate::backoff;
 use crate::config::Gateway;
+use crate::proxy::Proxy;
 use crate::session::{self, LinkError};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,8 +36,8 @@ pub(crate) async fn keep(agent: Arc<Agent>, gateway: &Gateway, stop: &Cancellati
     let mut attempt = 0;
     while !stop.is_cancelled() {
         let (begun, mut greeted) = (Instant::now(), false);
-        let ended = match dial(&url).await {
-            Ok(wire) => session::run(&agent, wire, stop, || greeted = true).await,
+        let ended = match dial(&url, gateway, agent.proxy()).await {
+            Ok((wire, tls)) => session::run(&agent, wire, tls, stop, || greeted = true).await,
             Err(error) => Err(error),
         };
         if stop.is_cancelled() {
@@ -63,18 +68,38 @@ pub(crate) async fn keep(agent: Arc<Agent>, gateway: &Gateway, stop: &Cancellati
     }
 }
 
-async fn dial(url: &str) -> Result<Wire, LinkError> {
+async fn dial(
+    url: &str,
+    gateway: &Gateway,
+    proxy: Option<&Proxy>,
+) -> Result<(Wire, Option<TlsBinding>), LinkError> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
         .max_write_buffer_size(2 * MAX_MESSAGE_BYTES);
-    let dialled =
-        tokio::time::timeout(DIAL_TIMEOUT, connect_async_with_config(url, Some(config), true));
-    let (socket, _) = dialled
+    let dialling = async {
+        match (proxy, gateway.beyond_proxy()) {
+            (Some(proxy), Some((host, port))) => {
+                let tunnel = proxy.tunnel(host, port).await.map_err(WsError::Io)?;
+                tunnel.set_nodelay(true).map_err(WsError::Io)?;
+                client_async_tls_with_config(url, tunnel, Some(config), None).await
+            }
+            _ => connect_async_with_config(url, Some(config), true).await,
+        }
+    };
+    let (socket, _) = tokio::time::timeout(DIAL_TIMEOUT, dialling)
         .await
         .map_err(|_| LinkError::Silent { seconds: DIAL_TIMEOUT.as_secs() })?
         .map_err(|error| LinkError::Wire(broken(error)))?;
-    Ok(carry(socket))
+    let tls = binding(socket.get_ref());
+    Ok((carry(socket), tls))
+}
+
+/// What only the two ends of our TLS session know.
+fn binding(stream: &MaybeTlsStream<TcpStream>) -> Option<TlsBinding> {
+    let MaybeTlsStream::Rustls(stream) = stream else { return None };
+    let material = stream.get_ref().1.export_keying_material([0; 32], TLS_LABEL, None).ok()?;
+    Some(Bytes(material))
 }
 
 /// One text message each; pings are answered by the library, and other kinds do not occur.

@@ -14,7 +14,8 @@ use vmkit_agent_protocol::bytes::{Bytes, Nonce};
 use vmkit_agent_protocol::calls::Call;
 use vmkit_agent_protocol::enrol::Refusal;
 use vmkit_agent_protocol::handshake::{
-    Hello, Mismatch, Welcome, agent_statement, agree, gateway_statement,
+    Hello, Mismatch, TlsBinding, Welcome, agent_statement, agree, bound_statement,
+    gateway_statement,
 };
 use vmkit_agent_protocol::messages::{Outcome, ToAgent, ToGateway};
 use vmkit_agent_protocol::wire::{Incoming, Outgoing, Wire, WireError};
@@ -66,10 +67,12 @@ impl LinkError {
 pub(crate) async fn run(
     agent: &Arc<Agent>,
     mut wire: Wire,
+    tls: Option<TlsBinding>,
     stop: &CancellationToken,
     greeted: impl FnOnce(),
 ) -> Result<(), LinkError> {
-    let greeting = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake_hands(agent, &mut wire));
+    let greeting =
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, shake_hands(agent, &mut wire, tls.as_ref()));
     tokio::select! {
         shaken = greeting => {
             shaken.map_err(|_| LinkError::Silent { seconds: HANDSHAKE_TIMEOUT.as_secs() })??;
@@ -77,6 +80,7 @@ pub(crate) async fn run(
         () = stop.cancelled() => return Ok(()),
     }
     tracing::info!("linked");
+    agent.linked();
     greeted();
     let (queue, queued) = mpsc::channel(QUEUE);
     let link = Link { agent: Arc::clone(agent), queue, calls: JoinSet::new(), ids: HashMap::new() };
@@ -87,7 +91,11 @@ pub(crate) async fn run(
     }
 }
 
-async fn shake_hands(agent: &Agent, wire: &mut Wire) -> Result<(), LinkError> {
+async fn shake_hands(
+    agent: &Agent,
+    wire: &mut Wire,
+    tls: Option<&TlsBinding>,
+) -> Result<(), LinkError> {
     let nonce: Nonce = Bytes(rand::random());
     let enrolment = agent.enrolment();
     let hello = Hello {
@@ -110,7 +118,7 @@ async fn shake_hands(agent: &Agent, wire: &mut Wire) -> Result<(), LinkError> {
         _ => return Err(LinkError::Handshake),
     };
     agree(welcome.protocol, welcome.oldest).map_err(LinkError::Versions)?;
-    if !is_ours(agent, &nonce, &welcome) {
+    if !is_ours(agent, &nonce, &welcome, tls) {
         return Err(LinkError::NotOurGateway);
     }
     // The gateway has proven itself, so the token goes to nobody else.
@@ -131,10 +139,18 @@ async fn shake_hands(agent: &Agent, wire: &mut Wire) -> Result<(), LinkError> {
     }
 }
 
-fn is_ours(agent: &Agent, nonce: &Nonce, welcome: &Welcome) -> bool {
-    let statement = gateway_statement(nonce, &welcome.nonce, agent.vm());
-    VerifyingKey::from_bytes(&agent.gateway_key().0).is_ok_and(|key| {
-        key.verify_strict(&statement, &Signature::from_bytes(&welcome.signature.0)).is_ok()
+/// Whether a key that we have pinned vouches for the welcome; for this very TLS session too, where
+/// the gateway ends it.
+fn is_ours(agent: &Agent, nonce: &Nonce, welcome: &Welcome, tls: Option<&TlsBinding>) -> bool {
+    let statement = match (welcome.bound, tls) {
+        (false, _) => gateway_statement(nonce, &welcome.nonce, agent.vm()),
+        (true, Some(tls)) => bound_statement(nonce, &welcome.nonce, tls, agent.vm()),
+        (true, None) => return false,
+    };
+    let signature = Signature::from_bytes(&welcome.signature.0);
+    agent.pinned().iter().any(|key| {
+        VerifyingKey::from_bytes(&key.0)
+            .is_ok_and(|key| key.verify_strict(&statement, &signature).is_ok())
     })
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, stop: CancellationToken) -> io::Res
                 let Ok((stream, _)) = accepted else { continue };
                 let (agent, stop) = (Arc::clone(&agent), stop.clone());
                 links.spawn(async move {
-                    if let Err(error) = session::run(&agent, Wire::lines(stream), &stop, || ()).await {
+                    if let Err(error) = session::run(&agent, Wire::lines(stream), None, &stop, || ()).await {
                         let error = &error as &dyn std::error::Error;
                         tracing::warn!(error, "a link over the socket ended");
                     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Hidden;
+use crate::care::{Care, Cared};
 use crate::logs::{FollowLogs, LogRange, LogRangeReply};
 use crate::upkeep::{HeldLock, KamalLocks, Upkeep};
 
@@ -44,6 +45,8 @@ pub enum Call {
     },
     /// Takes one app off a VM that others use: answered by [`Reply::AppRemoved`].
     RemoveApp(RemoveApp),
+    /// Cares for the VM as a whole: answered by [`Reply::Cared`].
+    Care(Care),
     /// From a newer gateway; the agent answers with the fault `unsupported`.
     #[serde(other)]
     Unknown,
@@ -104,6 +107,8 @@ pub enum Reply {
     },
     /// To [`Call::RemoveApp`].
     AppRemoved(AppRemoved),
+    /// To [`Call::Care`].
+    Cared(Cared),
     /// From a newer agent.
     #[serde(other)]
     Unknown,

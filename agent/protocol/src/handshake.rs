@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bytes::{Nonce, Signature};
+use crate::bytes::{Bytes, Nonce, Signature};
 use crate::{OLDEST, PROTOCOL};
 
 /// The agent's first message.
@@ -46,8 +46,26 @@ pub struct Welcome {
     pub oldest: u32,
     /// The gateway's nonce.
     pub nonce: Nonce,
-    /// Over [`gateway_statement`], by the key that the agent has pinned.
+    /// Over [`gateway_statement`], or where `bound` says so over [`bound_statement`], by a key that
+    /// the agent has pinned.
     pub signature: Signature,
+    /// The gateway ends TLS itself, and has signed for this very session: who relays it, with
+    /// whatever certificate, has another one with each side. False behind a proxy that ends TLS,
+    /// over SSH and over plain HTTP, where there is no session that both sides know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bound: bool,
+}
+
+/// Keying material of one TLS session (RFC 5705 and 9266), which only its two ends know.
+pub type TlsBinding = Bytes<32>;
+
+/// The label under which both ends export it, without a context.
+pub const TLS_LABEL: &[u8] = b"EXPORTER-vmkit-link-v1";
+
+/// What a gateway signs that ends TLS itself: `vmkit-gateway-tls-v1\0`, the agent's nonce, its own
+/// nonce, the session's keying material, the VM's id. No other signature can be taken for it.
+pub fn bound_statement(agent: &Nonce, gateway: &Nonce, tls: &TlsBinding, vm: &str) -> Vec<u8> {
+    [b"vmkit-gateway-tls-v1\0".as_slice(), &agent.0, &gateway.0, &tls.0, vm.as_bytes()].concat()
 }
 
 /// What the gateway signs: `vmkit-gateway-v1\0`, the agent's nonce, its own nonce, the VM's id.

@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod calls;
+pub mod care;
 pub mod enrol;
 pub mod handshake;
 pub mod logs;

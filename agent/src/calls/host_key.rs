@@ -59,7 +59,7 @@ fn put(host: &Host, key: &PrivateKey, line: &str) -> io::Result<()> {
 
 /// Lets the SSH server read its keys again. Sessions that are open stay. Where it is started for
 /// each connection there is nothing to tell.
-fn reload(host: &Host) {
+pub(crate) fn reload(host: &Host) {
     let pid = host.read_line("run/sshd.pid").parse().ok().and_then(rustix::process::Pid::from_raw);
     let Some(pid) = pid else { return };
     // The file may be an old one, and its number somebody else's by now.

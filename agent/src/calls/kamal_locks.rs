@@ -156,11 +156,23 @@ fn parse(service: &str, text: &str) -> HeldLock {
     }
 }
 
+/// Gives back every lock of ours: nobody will come for them.
+pub(crate) fn release_ours(folder: &Path) -> io::Result<Vec<String>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    release_held(folder, |by| by.starts_with("vmkit op_"))
+}
+
 fn release_all(folder: &Path, holder: &str) -> io::Result<Vec<String>> {
+    release_held(folder, |by| by == holder)
+}
+
+fn release_held(folder: &Path, ours: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
     let mut released = Vec::new();
     for name in names(folder)? {
         let Some(service) = name.strip_prefix("lock-") else { continue };
-        if read(folder, service)?.is_none_or(|held| held.by != holder) {
+        if read(folder, service)?.is_none_or(|held| !ours(&held.by)) {
             continue;
         }
         // Gone at once, so that nobody meets a lock without a holder.

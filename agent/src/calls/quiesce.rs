@@ -145,16 +145,30 @@ pub(crate) async fn resume_after_boot(agent: &Arc<Agent>) {
     }
 }
 
+/// The ids of containers that are stopped for a while, and will run again.
+pub(crate) fn resting(host: &Host) -> Result<Vec<String>, Fault> {
+    let record = read_file(host)?.unwrap_or_default();
+    Ok(record.containers.into_iter().map(|one| one.id).collect())
+}
+
+/// Their names.
+pub(crate) fn resting_names(host: &Host) -> Result<Vec<String>, Fault> {
+    Ok(read_file(host)?.unwrap_or_default().names())
+}
+
 async fn read(agent: &Arc<Agent>) -> Result<Option<Record>, Fault> {
     let host = agent.host().clone();
-    blocking(move || match std::fs::read(file(&host)) {
+    blocking(move || read_file(&host)).await?
+}
+
+fn read_file(host: &Host) -> Result<Option<Record>, Fault> {
+    match std::fs::read(file(host)) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
             Fault::invalid(format!("the record of what ran cannot be read: {error}"))
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Fault::files(&error)),
-    })
-    .await?
+    }
 }
 
 fn write(host: &Host, record: &Record) -> Result<(), Fault> {
