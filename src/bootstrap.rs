@@ -12,6 +12,8 @@ use crate::domain::ids::VmId;
 use crate::domain::secret::Secret;
 
 const TEMPLATE: &str = include_str!("bootstrap/user-data.yml");
+/// As the agent itself would write it.
+const UNIT: &str = include_str!("../agent/units/vmkit-agent.service");
 const RESTORED: &str = include_str!("bootstrap/restored.yml");
 
 /// The most that user-data may be, in bytes: half of what the strictest cloud takes.
@@ -144,7 +146,10 @@ fn kept(kind: &str) -> String {
             None => {}
         }
     }
-    text
+    let indented =
+        |line: &str| if line.is_empty() { String::new() } else { format!("      {line}") };
+    let unit: Vec<String> = UNIT.lines().map(indented).collect();
+    text.replace("@UNIT@", unit.join("\n").trim_start())
 }
 
 /// A private key's lines as they stand in the block of the template.

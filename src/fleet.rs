@@ -37,6 +37,7 @@ use hub::Hub;
 pub use logs::{LogLine, LogPage, LogQuery, LogStream};
 pub use reach::{Directory, Trouble};
 pub use roster::{EnrolRefusal, Roster};
+pub use routes::TlsSession;
 pub use ssh::Dial;
 
 /// All agents that this installation has, wherever their links end.
@@ -239,6 +240,21 @@ impl Fleet {
         match &self.0 {
             Kind::Local(hub) => Ok(logs::query(hub, vm, &query, false).await),
             Kind::Remote(remote) => remote.logs(vm, query, false).await,
+        }
+    }
+
+    /// Signs a statement with the key that the agents have pinned.
+    ///
+    /// # Errors
+    /// [`FleetError::WorkerAway`] where another process holds the key for links.
+    pub fn vouch(&self, statement: &[u8]) -> Result<[u8; 64], FleetError> {
+        use ed25519_dalek::Signer;
+        match &self.0 {
+            Kind::Local(hub) => Ok(hub.identity.sign(statement).to_bytes()),
+            Kind::Remote(_) => {
+                let reason = "the key is with the process that holds the links".to_owned();
+                Err(FleetError::WorkerAway { reason })
+            }
         }
     }
 

@@ -15,6 +15,10 @@ use vmkit_agent_protocol::calls::{
     AppRemoved, Call, Container, DockerFacts, EnvFile, HostFacts, Metrics, Pressure, PublishedPort,
     RemoveApp, Reply,
 };
+use vmkit_agent_protocol::care::{
+    Care, Cared, Harden, Hardened, Hardening, KeyUser, Measure, NewAgent, Piece, Prune, Pruned,
+    ReplaceKey, UpgradeReport, UpgradeStage,
+};
 use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
 use vmkit_agent_protocol::handshake::{Hello, Welcome};
 use vmkit_agent_protocol::logs::{
@@ -95,7 +99,7 @@ fn calls() -> Vec<Call> {
         count: 1,
     };
     let follow = FollowLogs { selector: selector(), resume: vec![resume], backfill: 200 };
-    let all = vec![
+    let mut all = vec![
         Call::HostFacts,
         Call::Containers,
         Call::WriteEnvFile(env_file),
@@ -120,6 +124,7 @@ fn calls() -> Vec<Call> {
             volumes: true,
         }),
     ];
+    all.extend(cares().into_iter().map(Call::Care));
     for call in &all {
         // Matched without `_`, so that a new call is added above.
         match call {
@@ -128,7 +133,7 @@ fn calls() -> Vec<Call> {
             Call::TakeKamalLocks(_) | Call::ReleaseKamalLocks(_) => {}
             Call::Quiesce(_) | Call::Resume(_) => {}
             Call::PrepareHostKey | Call::InstallHostKey { .. } => {}
-            Call::RemoveApp(_) | Call::Unknown => {}
+            Call::RemoveApp(_) | Call::Care(_) | Call::Unknown => {}
         }
     }
     all
@@ -199,7 +204,7 @@ fn replies() -> Vec<Reply> {
         more: true,
         covered_from_ns: Some(TIME_MS * 1_000_000),
     };
-    let all = vec![
+    let mut all = vec![
         Reply::HostFacts(host_facts()),
         Reply::Containers { containers: vec![container()] },
         Reply::EnvFileWritten { revision: 2, changed: true },
@@ -221,12 +226,82 @@ fn replies() -> Vec<Reply> {
             key: true,
         }),
     ];
+    all.extend(cared().into_iter().map(Reply::Cared));
     for reply in &all {
         match reply {
             Reply::HostFacts(_) | Reply::Containers { .. } | Reply::EnvFileWritten { .. } => {}
             Reply::Logs(_) | Reply::Metrics(_) | Reply::AppRemoved(_) | Reply::Unknown => {}
             Reply::KamalLocks { .. } | Reply::Quiesced { .. } | Reply::Resumed { .. } => {}
-            Reply::HostKeyPrepared { .. } | Reply::HostKeyInstalled { .. } => {}
+            Reply::HostKeyPrepared { .. } | Reply::HostKeyInstalled { .. } | Reply::Cared(_) => {}
+        }
+    }
+    all
+}
+
+fn cares() -> Vec<Care> {
+    let all = vec![
+        Care::Harden(Harden { operation: "op_1".to_owned(), undo_after_s: 420 }),
+        Care::KeepHardened(upkeep()),
+        Care::UndoHarden(upkeep()),
+        Care::Prune(Prune { dry_run: true, keep: 3 }),
+        Care::BeginUpgrade(NewAgent {
+            sha256: "ab".repeat(32),
+            bytes: 7,
+            arch: "amd64".to_owned(),
+            signature: Bytes([6; 64]),
+        }),
+        Care::UpgradePiece(Piece { offset: 4, base64: "aGVsbG8=".to_owned() }),
+        Care::TryUpgrade(upkeep()),
+        Care::UpgradeState,
+        Care::ReplaceKey(ReplaceKey {
+            user: KeyUser::Kamal,
+            old: Some("ssh-ed25519 old-key-for-tests".to_owned()),
+            new: Some("ssh-ed25519 new-key-for-tests".to_owned()),
+        }),
+    ];
+    for care in &all {
+        match care {
+            Care::Harden(_) | Care::KeepHardened(_) | Care::UndoHarden(_) | Care::Prune(_) => {}
+            Care::BeginUpgrade(_) | Care::UpgradePiece(_) | Care::TryUpgrade(_) => {}
+            Care::UpgradeState | Care::ReplaceKey(_) | Care::Unknown => {}
+        }
+    }
+    all
+}
+
+fn cared() -> Vec<Cared> {
+    let measure = |name: &str, outcome| Measure {
+        name: name.to_owned(),
+        outcome,
+        says: "as it should be".to_owned(),
+    };
+    let measures = vec![
+        measure("sshd", Hardening::Changed),
+        measure("sysctl", Hardening::AlreadyRight),
+        measure("firewall", Hardening::NotHere),
+        measure("docker", Hardening::Failed),
+    ];
+    let report = UpgradeReport {
+        installed: "cd".repeat(32),
+        wanted: "ab".repeat(32),
+        stage: UpgradeStage::Receiving,
+        received: 4,
+        transcript: vec!["2026-11-01T10:00:00.000Z taking 7 bytes".to_owned()],
+    };
+    let all = vec![
+        Cared::Hardened(Hardened { measures, armed: true }),
+        Cared::Done { changed: true },
+        Cared::Pruned(Pruned {
+            containers: vec!["shop-production-web-abc".to_owned()],
+            images: vec!["ghcr.example.com/octo/shop:abc".to_owned()],
+            bytes: 12,
+        }),
+        Cared::Upgrade(report),
+    ];
+    for cared in &all {
+        match cared {
+            Cared::Hardened(_) | Cared::Done { .. } | Cared::Pruned(_) => {}
+            Cared::Upgrade(_) | Cared::Unknown => {}
         }
     }
     all
@@ -238,6 +313,7 @@ fn to_agent() -> Vec<ToAgent> {
         oldest: OLDEST,
         nonce: Bytes([2; 32]),
         signature: Bytes([3; 64]),
+        bound: false,
     };
     let mut all = vec![
         ToAgent::Welcome(welcome),

@@ -1,4 +1,4 @@
-//! `maintain_vm`: a VM's power; on a protected environment first as a plan.
+//! `maintain_vm`: a VM's power and care; what is grave first as a plan.
 
 use rmcp::handler::server::tool::schema_for_output;
 use rmcp::{tool, tool_router};
@@ -30,6 +30,10 @@ enum Do {
     PowerOn,
     PowerOff,
     PowerCycle,
+    Harden,
+    Prune,
+    UpgradeAgent,
+    RotateKeys,
 }
 
 impl From<Do> for Action {
@@ -39,6 +43,10 @@ impl From<Do> for Action {
             Do::PowerOn => Self::PowerOn,
             Do::PowerOff => Self::PowerOff,
             Do::PowerCycle => Self::PowerCycle,
+            Do::Harden => Self::Harden,
+            Do::Prune => Self::Prune,
+            Do::UpgradeAgent => Self::UpgradeAgent,
+            Do::RotateKeys => Self::RotateKeys,
         }
     }
 }
@@ -48,7 +56,7 @@ impl Server {
     #[tool(
         name = "maintain_vm",
         title = "Maintain a VM",
-        description = "Reboots a VM in order (apps drained, then proven), or switches its power. power_cycle cuts the power, for a VM that does not answer; off is billed all the same. On a protected environment it first returns a plan.",
+        description = "Cares for a VM: reboot in order (apps drained, then proven), power (cycle cuts it, for a VM that does not answer; off is billed all the same), harden (undone by itself if the way in closes), prune (old versions and unused images, listed in a plan first), upgrade_agent, rotate_keys. Where a protected environment is touched, first a plan.",
         output_schema = schema_for_output::<Work>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = false, open_world_hint = true)
     )]

@@ -13,7 +13,8 @@ use vmkit_agent_protocol::bytes::{Bytes, Nonce};
 use vmkit_agent_protocol::calls::{Call, Reply};
 use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
 use vmkit_agent_protocol::handshake::{
-    Hello, Mismatch, Welcome, agent_statement, agree, gateway_statement,
+    Hello, Mismatch, TlsBinding, Welcome, agent_statement, agree, bound_statement,
+    gateway_statement,
 };
 use vmkit_agent_protocol::logs::{FollowLogs, Selector};
 use vmkit_agent_protocol::messages::{Item, Outcome, ToAgent, ToGateway};
@@ -77,10 +78,20 @@ pub(super) async fn run(hub: &Arc<Hub>, wire: Wire) -> Result<(), LinkError> {
 /// The same where we know beforehand whose agent it must be.
 pub(super) async fn run_for(
     hub: &Arc<Hub>,
-    mut wire: Wire,
+    wire: Wire,
     expected: Option<VmId>,
 ) -> Result<(), LinkError> {
-    let (vm, hello) = greet(hub, &mut wire, expected).await?;
+    run_bound(hub, wire, expected, None).await
+}
+
+/// The same over a TLS session that ends here.
+pub(super) async fn run_bound(
+    hub: &Arc<Hub>,
+    mut wire: Wire,
+    expected: Option<VmId>,
+    tls: Option<TlsBinding>,
+) -> Result<(), LinkError> {
+    let (vm, hello) = greet(hub, &mut wire, expected, tls).await?;
     let offset_ms = hub.clock.now().0 - hello.time_ms;
     let (handle, asked) = hub.arrived(vm, hello.agent_version, offset_ms);
     tracing::info!(%vm, "agent linked: {vm}");
@@ -113,11 +124,12 @@ async fn greet(
     hub: &Hub,
     wire: &mut Wire,
     expected: Option<VmId>,
+    tls: Option<TlsBinding>,
 ) -> Result<(VmId, Hello), LinkError> {
     let greeting = async {
         // The semaphore is never closed.
         let _place = hub.newcomers.acquire().await.map_err(|_| LinkError::Handshake)?;
-        let greeted = shake_hands(hub, wire, expected).await;
+        let greeted = shake_hands(hub, wire, expected, tls).await;
         if let Err(Some(refusal)) = greeted.as_ref().map_err(LinkError::refusal) {
             tracing::warn!(code = refusal.code, "a link was refused: {}", refusal.message);
             drop(wire.send(&ToAgent::Refused(refusal)).await);
@@ -133,6 +145,7 @@ async fn shake_hands(
     hub: &Hub,
     wire: &mut Wire,
     expected: Option<VmId>,
+    tls: Option<TlsBinding>,
 ) -> Result<(VmId, Hello), LinkError> {
     let ToGateway::Hello(hello) = wire.receive().await.map_err(LinkError::Wire)? else {
         return Err(LinkError::Handshake);
@@ -148,9 +161,13 @@ async fn shake_hands(
         return Err(unknown());
     }
     let nonce: Nonce = Bytes(rand::random());
-    let statement = gateway_statement(&hello.nonce, &nonce, &hello.vm);
+    let statement = match &tls {
+        Some(tls) => bound_statement(&hello.nonce, &nonce, tls, &hello.vm),
+        None => gateway_statement(&hello.nonce, &nonce, &hello.vm),
+    };
     let signature = Bytes(hub.identity.sign(&statement).to_bytes());
-    let welcome = Welcome { protocol: PROTOCOL, oldest: OLDEST, nonce, signature };
+    let bound = tls.is_some();
+    let welcome = Welcome { protocol: PROTOCOL, oldest: OLDEST, nonce, signature, bound };
     wire.send(&ToAgent::Welcome(welcome)).await.map_err(LinkError::Wire)?;
     let enrolment = if hello.enrolling { Some(enrolment(wire).await?) } else { None };
     let claimed = enrolment.as_ref().map(|request| request.public_key.0).or(known);

@@ -9,9 +9,11 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use futures::{SinkExt, StreamExt};
+use vmkit_agent_protocol::bytes::Bytes;
 use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
+use vmkit_agent_protocol::handshake::{TLS_LABEL, TlsBinding};
 use vmkit_agent_protocol::wire::{Wire, WireError};
 use vmkit_agent_protocol::{ENROL_PATH, LINK_PATH, MAX_MESSAGE_BYTES};
 
@@ -20,6 +22,19 @@ use super::hub::Hub;
 use super::link;
 use crate::domain::ids::VmId;
 use crate::domain::secret::Secret;
+
+/// The TLS session that a request came over, where this process ended it: whoever accepts
+/// connections puts it into each request's extensions, and links are then bound to it.
+#[derive(Debug, Clone, Copy)]
+pub struct TlsSession(TlsBinding);
+
+impl TlsSession {
+    /// Of a session whose handshake is over; none where it cannot export keying material.
+    pub fn of(session: &rustls::ServerConnection) -> Option<Self> {
+        let material = session.export_keying_material([0; 32], TLS_LABEL, None).ok()?;
+        Some(Self(Bytes(material)))
+    }
+}
 
 /// The longest enrolment that is read, in bytes.
 const ENROL_BYTES: usize = 16 * 1024;
@@ -61,14 +76,19 @@ async fn enrol(
     }
 }
 
-async fn open_link(State(hub): State<Arc<Hub>>, upgrade: WebSocketUpgrade) -> Response {
+async fn open_link(
+    State(hub): State<Arc<Hub>>,
+    tls: Option<Extension<TlsSession>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     if hub.newcomers.available_permits() == 0 {
         return busy();
     }
     upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES).on_upgrade(
         async move |socket| {
             // How it ended has been logged where it ended, and the agent dials again.
-            drop(link::run(&hub, carry(socket)).await);
+            let tls = tls.map(|Extension(TlsSession(binding))| binding);
+            drop(link::run_bound(&hub, carry(socket), None, tls).await);
         },
     )
 }

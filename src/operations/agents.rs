@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -76,6 +77,14 @@ pub(super) fn token_hash(token: &Secret) -> [u8; 32] {
     Sha256::digest(token.expose().as_bytes()).into()
 }
 
+/// The public half of a private key in OpenSSH's form.
+pub(super) fn public_line(private: &Secret) -> Result<String, OpError> {
+    let read = || -> Result<String, ssh_key::Error> {
+        ssh_key::PrivateKey::from_openssh(private.expose())?.public_key().to_openssh()
+    };
+    read().map_err(|error| OpError::KeyPair { detail: error.to_string() })
+}
+
 /// An agent that can be handed to a VM.
 #[derive(Debug, Clone)]
 pub struct AgentBinary {
@@ -87,11 +96,12 @@ pub struct AgentBinary {
     pub bytes: u64,
 }
 
-/// The agents that this installation can hand out. Digests are made once per file.
+/// The agents that this installation can hand out. Digests are made once per file, and anew for
+/// one that has another length or time.
 #[derive(Debug)]
 pub struct AgentBinaries {
     folder: Option<PathBuf>,
-    known: Mutex<Vec<(Arch, AgentBinary)>>,
+    known: Mutex<Vec<(Option<SystemTime>, AgentBinary)>>,
 }
 
 impl AgentBinaries {
@@ -111,17 +121,24 @@ impl AgentBinaries {
 
     /// The agent for an architecture, if there is one.
     pub async fn find(&self, arch: Arch) -> Option<AgentBinary> {
+        let path = self.path(arch)?;
+        let facts = std::fs::metadata(&path).ok()?;
+        let written = facts.modified().ok();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, binary)) = known.into_iter().find(|(known, _)| *known == arch) {
+        let same = |(time, known): &(Option<SystemTime>, AgentBinary)| {
+            *time == written && known.path == path && known.bytes == facts.len()
+        };
+        if let Some((_, binary)) = known.into_iter().find(same) {
             return Some(binary);
         }
-        let path = self.path(arch)?;
         let read = path.clone();
         let bytes = tokio::task::spawn_blocking(move || std::fs::read(read)).await.ok()?.ok()?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let binary =
             AgentBinary { path, sha256: hex::encode(Sha256::digest(bytes)), bytes: length };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).push((arch, binary.clone()));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, other)| other.path != binary.path);
+        known.push((written, binary.clone()));
         Some(binary)
     }
 

@@ -4,6 +4,7 @@ pub mod evidence;
 mod prove;
 pub mod pushed;
 mod restore;
+mod service;
 mod steps;
 
 pub use prove::{containers, proxy_ports};

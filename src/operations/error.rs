@@ -146,6 +146,14 @@ pub enum OpError {
     SmallerDisk { vm: VmId, has_gb: u64, size: String, disk_gb: u64 },
     #[error("the agent of VM {vm} is version {version}, which does not know how to do this")]
     AgentTooOld { vm: VmId, version: String },
+    #[error("the new agent of VM {vm} was not taken: {told}")]
+    UpgradeRolledBack { vm: VmId, told: String },
+    #[error(
+        "VM {vm} has containers of another app under the name `{service}` already (image {image})"
+    )]
+    ServiceTaken { service: String, vm: VmId, image: String },
+    #[error("the agent's program has {bytes} bytes, and a VM takes {most} at most")]
+    AgentTooLong { bytes: u64, most: u64 },
     #[error("Kamal's lock of `{service}` is held by {by} since {since} ({why})")]
     KamalLocked { service: String, by: String, since: String, why: String },
     #[error("after VM {vm} was down, {reason}")]
@@ -268,6 +276,9 @@ impl OpError {
             Self::OtherArch { .. } => "other_arch",
             Self::SmallerDisk { .. } => "smaller_disk",
             Self::AgentTooOld { .. } => "agent_too_old",
+            Self::UpgradeRolledBack { .. } => "upgrade_rolled_back",
+            Self::ServiceTaken { .. } => "service_taken",
+            Self::AgentTooLong { .. } => "agent_too_long",
             Self::KamalLocked { .. } => "kamal_locked",
             Self::AppsSilent { .. } => "apps_silent",
             Self::UnknownSteps { .. } => "unknown_steps",
@@ -357,7 +368,10 @@ impl OpError {
             Self::SameSize { .. } => "call `list_sizes` for another one".into(),
             Self::OtherArch { .. } => "call `list_sizes` with this VM's architecture, or create another environment with that size".into(),
             Self::SmallerDisk { .. } => "call `list_sizes` for a size with at least that disk, or create another environment with the smaller one".into(),
-            Self::AgentTooOld { .. } => "upgrade the VM's agent, then call this again; at the provider's console it can be done by hand".into(),
+            Self::UpgradeRolledBack { .. } => "the VM goes on with the agent that it had; `get_operation` has the story, and `maintain_vm` with `upgrade_agent` may be called again".into(),
+            Self::ServiceTaken { .. } => "create the environment under another name, or remove those containers by hand; a deploy would have stopped them".into(),
+            Self::AgentTooLong { .. } => "put a stripped release build into the folder that VMKIT_AGENT_DIR names".into(),
+            Self::AgentTooOld { .. } => "call `maintain_vm` with `upgrade_agent`, then this again; at the provider's console it can be done by hand".into(),
             Self::KamalLocked { .. } => "wait until that deploy is over and call this again; a lock that a dead deploy left is released with `kamal lock release`".into(),
             Self::AppsSilent { .. } => "call `get_logs` for the apps' own output".into(),
             Self::DomainTaken { environment, .. } => format!("give another name, or give `{environment}` another domain first (`manage_domain`, action add)"),

@@ -1,4 +1,9 @@
-//! `maintain_vm`: a VM's power, with everything on it taken down and brought back in order.
+//! `maintain_vm`: a VM's power, with everything on it taken down and brought back in order; and
+//! care that leaves it running: hardening, freeing disk, the agent's next version, new keys.
+
+pub(super) mod care;
+mod rotate;
+mod upgrade;
 
 use std::collections::BTreeMap;
 
@@ -7,7 +12,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::downtime::{Downtime, inhabited};
+use super::downtime::{Downtime, Inhabited, inhabited};
 use super::{Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, params, plans, queue};
 use crate::domain::ids::{OperationId, PlanId, VmId};
 use crate::domain::operation::OperationState;
@@ -34,6 +39,35 @@ const REBOOT: [Step; 9] =
 const ON: [Step; 3] = [POWER_ON, WAIT_AGENT, RESUME];
 // Nobody deploys to what is off, and a lock would outlast it.
 const OFF: [Step; 4] = [LOCK, QUIESCE, UNLOCK, SHUT_DOWN];
+const HARDEN: Step =
+    Step { name: "harden", says: "hardening the VM, with an undo that the VM plays by itself" };
+const NEW_LOGIN: Step =
+    Step { name: "new_login", says: "linking anew, to see that the way in is still open" };
+const KEEP: Step = Step { name: "keep", says: "telling the VM to keep it" };
+const PRUNE: Step = Step {
+    name: "prune",
+    says: "removing old stopped versions of the apps and images that nothing uses",
+};
+const SEND_AGENT: Step =
+    Step { name: "send_agent", says: "sending the agent's next version, signed" };
+const TRY_AGENT: Step = Step {
+    name: "try_agent",
+    says: "waiting for the next version to link; the old one stays if it does not",
+};
+const MAKE_KEYS: Step = Step { name: "make_keys", says: "making new keys" };
+const ADD_KEYS: Step = Step { name: "add_keys", says: "letting the new keys in" };
+const SWITCH_KEYS: Step =
+    Step { name: "switch_keys", says: "using the new keys, here and at GitHub" };
+const PROVE_KEYS: Step = Step { name: "prove_keys", says: "logging in with the new key" };
+const DROP_KEYS: Step = Step { name: "drop_keys", says: "shutting the old keys out" };
+const FORGET_KEYS: Step = Step { name: "forget_keys", says: "forgetting the old keys" };
+
+const HARDEN_ALL: [Step; 3] = [HARDEN, NEW_LOGIN, KEEP];
+// A deploy that goes back to an old version must not meet it half removed.
+const PRUNE_ALL: [Step; 3] = [LOCK, PRUNE, UNLOCK];
+const UPGRADE: [Step; 2] = [SEND_AGENT, TRY_AGENT];
+const ROTATE: [Step; 8] =
+    [LOCK, MAKE_KEYS, ADD_KEYS, SWITCH_KEYS, PROVE_KEYS, DROP_KEYS, UNLOCK, FORGET_KEYS];
 // For a VM that answers nobody: nothing is asked of it before.
 const POWER_CYCLE: [Step; 3] = [CYCLE, WAIT_AGENT, RESUME];
 
@@ -49,6 +83,14 @@ pub enum Action {
     PowerOff,
     /// The power is cut and given back, for a VM that answers nobody.
     PowerCycle,
+    /// What a careful administrator would set, and nothing that is set already.
+    Harden,
+    /// Frees disk of what is ours and unused.
+    Prune,
+    /// The agent's next version.
+    UpgradeAgent,
+    /// New deploy keys, and a new key for VMKit's own link.
+    RotateKeys,
 }
 
 impl Action {
@@ -59,15 +101,26 @@ impl Action {
             Self::PowerOn => &ON,
             Self::PowerOff => &OFF,
             Self::PowerCycle => &POWER_CYCLE,
+            Self::Harden => &HARDEN_ALL,
+            Self::Prune => &PRUNE_ALL,
+            Self::UpgradeAgent => &UPGRADE,
+            Self::RotateKeys => &ROTATE,
         }
     }
 
     /// Whether it disturbs what runs.
     fn disturbs(self) -> bool {
         match self {
-            Self::PowerOn => false,
+            Self::PowerOn | Self::Harden | Self::Prune | Self::UpgradeAgent | Self::RotateKeys => {
+                false
+            }
             Self::Reboot | Self::PowerOff | Self::PowerCycle => true,
         }
+    }
+
+    /// Whether a person has to approve it where a protected environment is on the VM.
+    fn is_grave(self) -> bool {
+        self.disturbs() || matches!(self, Self::Prune | Self::RotateKeys)
     }
 
     fn says(self) -> &'static str {
@@ -76,6 +129,10 @@ impl Action {
             Self::PowerOn => "power on",
             Self::PowerOff => "power off (it is billed all the same)",
             Self::PowerCycle => "cut and restore the power of",
+            Self::Harden => "harden",
+            Self::Prune => "free the disk of",
+            Self::UpgradeAgent => "upgrade the agent of",
+            Self::RotateKeys => "make new keys for",
         }
     }
 
@@ -84,7 +141,12 @@ impl Action {
         match self {
             Self::Reboot => 90,
             Self::PowerCycle => 60,
-            Self::PowerOn | Self::PowerOff => 0,
+            Self::PowerOn
+            | Self::PowerOff
+            | Self::Harden
+            | Self::Prune
+            | Self::UpgradeAgent
+            | Self::RotateKeys => 0,
         }
     }
 
@@ -93,6 +155,9 @@ impl Action {
             Self::Reboot => "VMKit is rebooting this VM; deploy again when it is over",
             Self::PowerOff => "VMKit is switching this VM off",
             Self::PowerOn | Self::PowerCycle => "VMKit is starting this VM; deploy again later",
+            Self::Prune => "VMKit is freeing this VM's disk; deploy again in a minute",
+            Self::RotateKeys => "VMKit is changing this VM's keys; deploy again in a minute",
+            Self::Harden | Self::UpgradeAgent => "VMKit is caring for this VM",
         }
     }
 }
@@ -118,14 +183,30 @@ struct Params {
     provider: String,
     server: String,
     action: Action,
+    /// For new keys alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotation: Option<rotate::Rotation>,
 }
 
-/// Whether it needs a plan first: where it disturbs a protected environment.
+/// Whether it needs a plan first: where it is grave for a protected environment, and where things
+/// go that should be seen beforehand.
 ///
 /// # Errors
 /// There is no such VM.
 pub async fn needs_plan(context: &Context, request: &MaintainRequest) -> Result<bool, OpError> {
-    Ok(request.action.disturbs() && inhabited(context, request.vm).await?.is_protected())
+    let protected = inhabited(context, request.vm).await?.is_protected();
+    Ok(request.action == Action::Prune || (request.action.is_grave() && protected))
+}
+
+/// The cloud's id of its server, without which nobody can switch its power; a machine of the owner's
+/// own has none and can be cared for all the same.
+fn server_of(here: &Inhabited, action: Action) -> Result<String, OpError> {
+    match action {
+        Action::Reboot | Action::PowerOn | Action::PowerOff | Action::PowerCycle => here.server(),
+        Action::Harden | Action::Prune | Action::UpgradeAgent | Action::RotateKeys => {
+            Ok(here.row.vm.provider_id.clone().unwrap_or_default())
+        }
+    }
 }
 
 /// Plans it. Changes nothing.
@@ -134,19 +215,30 @@ pub async fn needs_plan(context: &Context, request: &MaintainRequest) -> Result<
 /// There is no such VM.
 pub async fn plan(context: &Context, request: &MaintainRequest) -> Result<PlanRow, OpError> {
     let here = inhabited(context, request.vm).await?;
-    here.server()?;
     let action = request.action;
+    server_of(&here, action)?;
+    let (mut lost, mut summary) = (Vec::new(), format!("{} VM {}", action.says(), request.vm));
+    match action {
+        Action::Prune => {
+            let pruned = care::prune(context, request.vm, true).await?;
+            lost = care::listed(&pruned);
+            summary = format!("{summary}: {} MB", pruned.bytes / 1_000_000);
+        }
+        // What is missing is said now.
+        Action::UpgradeAgent => drop(upgrade::binary(context, request.vm).await?),
+        _ => {}
+    }
     let body = PlanBody {
-        summary: format!("{} VM {}", action.says(), request.vm),
+        summary,
         steps: action.steps().iter().map(|step| step.says.to_owned()).collect(),
         monthly_before: Some(here.row.monthly),
         monthly_after: Some(here.row.monthly),
         downtime_s: action.downtime_s(),
-        lost: Vec::new(),
+        lost,
         touches: here.touches(),
         confirm_with: here.confirm_with(),
     };
-    let human = action.disturbs() && here.is_protected();
+    let human = action.is_grave() && here.is_protected();
     let policy = if human { Policy::Human } else { Policy::Plan };
     let seen = json!(here.touches());
     plans::make(context, KIND, request.arguments(), &seen, body, policy).await
@@ -174,10 +266,15 @@ pub async fn start(
     if let Some(plan) = plan.clone().filter(plans::waits) {
         return Ok(Started::NeedsApproval(Box::new(plan)));
     }
+    if request.action == Action::UpgradeAgent {
+        upgrade::binary(context, request.vm).await?;
+    }
+    let rotates = request.action == Action::RotateKeys;
     let params = Params {
+        rotation: rotates.then(|| rotate::Rotation::of(&here)),
         vm: request.vm,
         provider: here.row.vm.provider.clone(),
-        server: here.server()?,
+        server: server_of(&here, request.action)?,
         action: request.action,
     };
     let new = NewOperation {
@@ -200,6 +297,7 @@ pub async fn start(
 }
 
 struct MaintainVm {
+    operation: OperationId,
     params: Params,
     context: Context,
     down: Downtime,
@@ -215,7 +313,55 @@ pub(super) fn load(row: &OperationRow, context: &Context) -> Result<Box<dyn Oper
         server: params.server.clone(),
         why: params.action.why(),
     };
-    Ok(Box::new(MaintainVm { params, context: context.clone(), down }))
+    Ok(Box::new(MaintainVm { operation: row.id, params, context: context.clone(), down }))
+}
+
+impl MaintainVm {
+    /// A step that leaves the apps running.
+    async fn care(&self, step: &str, run: &Run<'_>) -> Result<Value, OpError> {
+        let (context, operation, vm) = (&self.context, self.operation, self.params.vm);
+        match step {
+            "harden" => care::harden(context, operation, vm).await,
+            "new_login" => care::new_login(context, run, vm).await,
+            "keep" => care::keep(context, operation, run, vm).await,
+            "prune" => Ok(json!(care::prune(context, vm, false).await?)),
+            "send_agent" => upgrade::send(context, run, vm).await,
+            "try_agent" => upgrade::attempt(context, operation, run, vm).await,
+            "make_keys" => match &self.params.rotation {
+                Some(rotation) => rotate::make(context, rotation, vm).await,
+                None => Ok(Value::Null),
+            },
+            "add_keys" => rotate::add(context, run, vm).await,
+            "switch_keys" => rotate::switch(context, run, vm).await,
+            "prove_keys" => rotate::prove(context, run, vm).await,
+            "drop_keys" => rotate::drop_old(context, run, vm).await,
+            _ => rotate::forget_old(context, run).await,
+        }
+    }
+
+    /// What a good end has to say.
+    fn result(&self, outputs: &BTreeMap<String, Value>) -> Value {
+        let output = |step: &str| outputs.get(step).cloned().unwrap_or_default();
+        let Params { vm, action, .. } = &self.params;
+        let mut result = match action {
+            Action::Reboot | Action::PowerOn | Action::PowerOff | Action::PowerCycle => json!({
+                "power_was_cut": output("shut_down")["forced"],
+                "started": output("resume")["containers"],
+                "answering": output("look")["answering"],
+            }),
+            Action::Harden => output("harden"),
+            Action::Prune => output("prune"),
+            Action::UpgradeAgent => json!({
+                "before": output("send_agent")["before"],
+                "sha256": output("send_agent")["sha256"],
+                "transcript": output("try_agent")["transcript"],
+            }),
+            Action::RotateKeys => json!({ "keys": output("drop_keys")["keys"] }),
+        };
+        result["vm"] = json!(vm);
+        result["action"] = json!(action);
+        result
+    }
 }
 
 impl Operation for MaintainVm {
@@ -243,10 +389,11 @@ impl Operation for MaintainVm {
                 }
                 "resume" => down.resume().await?,
                 "prove" => down.prove(run).await?,
-                _ => {
+                "unlock_kamal" => {
                     down.unlock().await?;
                     Value::Null
                 }
+                _ => self.care(step, run).await?,
             };
             Ok(StepEnd::Done(output))
         }
@@ -269,7 +416,13 @@ impl Operation for MaintainVm {
                     down.resume().await?;
                 }
                 "lock_kamal" => down.unlock().await?,
-                _ => {}
+                "harden" => care::undo(&self.context, self.operation, self.params.vm).await?,
+                _ => {
+                    if let Some(rotation) = &self.params.rotation {
+                        let vm = self.params.vm;
+                        rotate::undo(&self.context, run, rotation, step, vm).await?;
+                    }
+                }
             }
             Ok(())
         }
@@ -282,22 +435,8 @@ impl Operation for MaintainVm {
         _failure: Option<&'a Failure>,
         outputs: &'a BTreeMap<String, Value>,
     ) -> BoxFuture<'a, Result<Option<Value>, OpError>> {
-        async move {
-            let output = |step: &str, field: &str| match outputs.get(step) {
-                Some(output) => output[field].clone(),
-                None => Value::Null,
-            };
-            Ok((state == OperationState::Succeeded).then(|| {
-                json!({
-                    "vm": self.params.vm,
-                    "action": self.params.action,
-                    "power_was_cut": output("shut_down", "forced"),
-                    "started": output("resume", "containers"),
-                    "answering": output("look", "answering"),
-                })
-            }))
-        }
-        .boxed()
+        async move { Ok((state == OperationState::Succeeded).then(|| self.result(outputs))) }
+            .boxed()
     }
 
     fn by_hand(&self, step: &'static str) -> String {
@@ -305,6 +444,10 @@ impl Operation for MaintainVm {
         match step {
             "shut_down" | "cycle" => {
                 format!("start server {server} at {provider}; its apps start with it")
+            }
+            "harden" => format!("wait 10 minutes: VM {vm} takes hardening back by itself"),
+            "make_keys" | "add_keys" | "switch_keys" | "drop_keys" => {
+                format!("call `maintain_vm` with action `rotate_keys` for VM {vm} again")
             }
             _ => format!("call `get_status` for VM {vm}, then `maintain_vm` with action `reboot`"),
         }

@@ -18,6 +18,7 @@ use super::adopt_vm::AdoptError;
 use super::agents::{AgentBinary, token_hash};
 use super::catalogue::{Age, catalogue, may_order};
 use super::environments::environment;
+use super::maintain_vm::care;
 use super::{
     Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, links, params, plans, queue,
 };
@@ -37,15 +38,31 @@ use crate::store::{
 use crate::vault::Purpose;
 
 pub(super) const KIND: &str = "provision_vm";
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 12] = [
     PREPARE,
     SSH_KEY,
     FIREWALL,
-    Step { name: "address", says: "reserving an address of the VM's own" },
+    ADDRESS,
     CREATE_SERVER,
-    Step { name: "own_address", says: "giving the server its own address" },
+    OWN_ADDRESS,
+    WAIT_SERVER,
+    WAIT_AGENT,
+    RECORD,
+    Step { name: "harden", says: "hardening the VM, with an undo that the VM plays by itself" },
+    Step { name: "new_login", says: "linking anew, to see that the way in is still open" },
+    Step { name: "keep", says: "telling the VM to keep it" },
+];
+
+/// As version 2 had them: nothing was hardened.
+const STEPS_2: [Step; 9] = [
+    PREPARE,
+    SSH_KEY,
+    FIREWALL,
+    ADDRESS,
+    CREATE_SERVER,
+    OWN_ADDRESS,
     WAIT_SERVER,
     WAIT_AGENT,
     RECORD,
@@ -58,6 +75,8 @@ const STEPS_1: [Step; 7] =
 const PREPARE: Step = Step { name: "prepare", says: "making the VM's keys" };
 const SSH_KEY: Step = Step { name: "ssh_key", says: "storing your public key at the cloud" };
 const FIREWALL: Step = Step { name: "firewall", says: "making the firewall: 22, 80 and 443 in" };
+const ADDRESS: Step = Step { name: "address", says: "reserving an address of the VM's own" };
+const OWN_ADDRESS: Step = Step { name: "own_address", says: "giving the server its own address" };
 const CREATE_SERVER: Step = Step { name: "create_server", says: "ordering the server" };
 const WAIT_SERVER: Step = Step { name: "wait_server", says: "waiting for the server to start" };
 const WAIT_AGENT: Step = Step { name: "wait_agent", says: "waiting for the VM's agent to link" };
@@ -356,7 +375,11 @@ impl ProvisionVm {
 
 impl Operation for ProvisionVm {
     fn steps(&self) -> &'static [Step] {
-        if self.version == 1 { &STEPS_1 } else { &STEPS }
+        match self.version {
+            1 => &STEPS_1,
+            2 => &STEPS_2,
+            _ => &STEPS,
+        }
     }
 
     fn run<'a>(
@@ -391,7 +414,10 @@ impl Operation for ProvisionVm {
                 "own_address" => Value::Null,
                 "wait_server" => self.wait_server(run).await?,
                 "wait_agent" => self.wait_agent(run).await?,
-                _ => links::record(&self.context, self.params.vm).await?,
+                "record" => links::record(&self.context, self.params.vm).await?,
+                "harden" => care::harden(&self.context, self.operation, self.params.vm).await?,
+                "new_login" => care::new_login(&self.context, run, self.params.vm).await?,
+                _ => care::keep(&self.context, self.operation, run, self.params.vm).await?,
             };
             Ok(StepEnd::Done(output))
         }

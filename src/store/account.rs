@@ -96,6 +96,15 @@ impl Store {
         .await
     }
 
+    /// Forgets a sealed value; one that is gone already is fine.
+    pub async fn delete_secret(&self, id: SecretId) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute("delete from secret where id = ?1", [id.to_string()])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// The newest sealed value of a purpose of which there is one in the installation.
     pub async fn sole_secret(
         &self,

@@ -229,6 +229,25 @@ impl Store {
         .await
     }
 
+    /// Another deploy key for an environment on a VM, whose private half is sealed already.
+    pub async fn point_deploy_key(
+        &self,
+        environment: EnvironmentId,
+        vm: VmId,
+        public_key: String,
+        secret: SecretId,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "update deploy_key set public_key = ?3, secret = ?4
+                 where environment = ?1 and vm = ?2",
+                params![environment.to_string(), vm.to_string(), public_key, secret.to_string()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// The deploy key of an environment on a VM.
     pub async fn deploy_key(
         &self,

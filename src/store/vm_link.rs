@@ -114,6 +114,23 @@ impl Store {
         .await
     }
 
+    /// Another key to log in with, whose private half is sealed already.
+    pub async fn point_link_key(
+        &self,
+        vm: VmId,
+        public_key: String,
+        secret: SecretId,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "update vm_link set public_key = ?2, secret = ?3 where vm = ?1",
+                params![vm.to_string(), public_key, secret.to_string()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Notes the host key that a VM's agent will put in place: from now on either is taken.
     pub async fn announce_host_key(&self, vm: VmId, next: String) -> Result<(), StoreError> {
         self.write(move |tx| {

@@ -12,3 +12,4 @@ mod served;
 #[path = "../support/skips.rs"]
 mod skips;
 mod tls;
+mod upgrade;

@@ -210,6 +210,25 @@ impl Agent {
         Self::start_trusting(root, None)
     }
 
+    /// A program of the test's own that is the agent, with more arguments.
+    pub(crate) fn start_program(program: &Path, root: &Path, more: &[&str]) -> Self {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(root.join("agent.log"))
+            .unwrap();
+        let child = Command::new(program)
+            .args(["run", "--heartbeat-ms", "500", "--root"])
+            .arg(root)
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
     /// With a certificate authority of the test's own in the place of the machine's.
     pub(crate) fn start_trusting(root: &Path, authority: Option<&Path>) -> Self {
         let log = std::fs::OpenOptions::new()

@@ -249,6 +249,9 @@ impl Job {
                 "wait_server",
                 "wait_agent",
                 "record",
+                "harden",
+                "new_login",
+                "keep",
             ],
             Self::Adopt => &[
                 "prepare",

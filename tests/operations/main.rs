@@ -3,6 +3,7 @@
 mod adopt;
 mod beside;
 mod calls;
+mod care;
 mod cases;
 mod checklist;
 mod configure;
@@ -12,6 +13,7 @@ mod crash_steps;
 mod crash_undo;
 mod domains;
 mod driving;
+mod enrolment;
 mod guards;
 mod jobs;
 mod maintain;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod exec;
+mod images;
 mod logs;
 
 use std::collections::BTreeMap;
@@ -44,9 +45,11 @@ pub(super) fn serve(
     drop(std::fs::remove_file(socket));
     let listener = UnixListener::bind(socket)
         .map_err(|source| SandboxError::io("listen on", socket, source))?;
-    let router = Router::new()
-        .fallback(dispatch)
-        .with_state(Engine { docker: docker.clone(), execs: exec::Execs::new(proxy.clone()) });
+    let router = Router::new().fallback(dispatch).with_state(Engine {
+        docker: docker.clone(),
+        execs: exec::Execs::new(proxy.clone()),
+        images: images::Images::default(),
+    });
     serve::serve_unix(listener, router, off, tasks);
     Ok(())
 }
@@ -56,9 +59,14 @@ pub(super) fn serve(
 struct Engine {
     docker: Docker,
     execs: exec::Execs,
+    images: images::Images,
 }
 
-async fn dispatch(State(Engine { docker, execs }): State<Engine>, request: Request) -> Response {
+async fn dispatch(
+    State(Engine { docker, execs, images }): State<Engine>,
+    request: Request,
+) -> Response {
+    images.note(&docker);
     let path = request.uri().path().to_owned();
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let numbered = |text: &&str| text.starts_with(|c: char| c.is_ascii_digit());
@@ -78,6 +86,12 @@ async fn dispatch(State(Engine { docker, execs }): State<Engine>, request: Reque
         (&Method::GET, ["version"]) => Json(answers::version()).into_response(),
         (&Method::GET, ["info"]) => Json(answers::info(&docker)).into_response(),
         (&Method::GET, ["events"]) => events(&docker, &query),
+        (&Method::GET, ["images", "json"]) => images.list(),
+        (&Method::DELETE, ["images", name @ ..]) => {
+            let name = name.join("/");
+            let name = percent_encoding::percent_decode_str(&name).decode_utf8_lossy();
+            images.remove(&docker, &name)
+        }
         (&Method::GET, ["containers", "json"]) => list(&docker, &query),
         (&Method::POST, ["containers", name, "exec"]) => {
             let name = docker.get(name).map(|info| info.name).unwrap_or_default();

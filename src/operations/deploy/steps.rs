@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vmkit_agent_protocol::bytes::Hidden;
 use vmkit_agent_protocol::calls::{Call, EnvFile};
 
-use super::{Params, STEPS, evidence, prove};
+use super::{Params, STEPS, evidence, prove, service};
 use crate::diagnosis::{self, Evidence};
 use crate::domain::deploy::{DeployAction, DeployState};
 use crate::domain::names::CommitSha;
@@ -62,6 +62,8 @@ impl DeployApp {
     pub(super) async fn write_env(&self, revision: u32) -> Result<Value, OpError> {
         let path = &self.params.path;
         let environment = environment(&self.context.store, path).await?;
+        let repo = self.app().await?.app.repo;
+        service::is_free(&self.context, &environment, &repo, self.params.vm).await?;
         let content = env::file(&self.context, environment.id, revision).await?;
         let file = EnvFile {
             app: path.app.to_string(),
