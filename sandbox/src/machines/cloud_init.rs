@@ -130,6 +130,13 @@ impl Disk<'_> {
         if name == "default" || name == "root" {
             return self.add_keys("/root", &user.ssh_authorized_keys);
         }
+        if user.system && !user.ssh_authorized_keys.is_empty() {
+            // The real one's words; seen in the lab.
+            self.console.push(format!(
+                "Not creating user {name}. Key(s) ssh_authorized_keys cannot be provided with system"
+            ));
+            return Ok(());
+        }
         let home = user.homedir.clone().unwrap_or_else(|| format!("/home/{name}"));
         let passwd = fs::read_to_string(self.root.join("etc/passwd")).unwrap_or_default();
         if passwd.lines().any(|line| line.split(':').next() == Some(name)) {
@@ -329,6 +336,10 @@ mod tests {
             (
                 "#cloud-config\nwrite_files: [{path: /a, content: x, permissions: 'rw'}]",
                 "permissions",
+            ),
+            (
+                "#cloud-config\nusers: [{name: a, system: true, ssh_authorized_keys: [ssh-ed25519 A]}]",
+                "Not creating user a.",
             ),
         ];
         for (user_data, said) in cases {

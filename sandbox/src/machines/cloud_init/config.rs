@@ -24,6 +24,7 @@ pub(super) struct User {
     pub(super) groups: Vec<String>,
     pub(super) shell: Option<String>,
     pub(super) homedir: Option<String>,
+    pub(super) system: bool,
     pub(super) ssh_authorized_keys: Vec<String>,
 }
 
@@ -99,6 +100,7 @@ impl User {
             groups: words(&raw["groups"]),
             shell: text(&raw["shell"]),
             homedir: text(&raw["homedir"]),
+            system: raw["system"].as_bool().unwrap_or(false),
             ssh_authorized_keys: match &raw["ssh_authorized_keys"] {
                 // One key has spaces in it.
                 Value::String(key) => vec![key.clone()],
