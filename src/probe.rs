@@ -62,11 +62,21 @@ pub async fn status(
 fn why(error: &reqwest::Error, limit: Duration) -> String {
     if error.is_timeout() {
         format!("no answer within {} s", limit.as_secs())
-    } else if error.is_connect() {
+    } else if error.is_connect() && is_refused(error) {
         "the connection was refused".to_owned()
+    } else if error.is_connect() && error.url().is_some_and(|url| url.scheme() == "https") {
+        "no TLS connection: there is no good certificate for the name yet".to_owned()
     } else {
         "the connection broke".to_owned()
     }
+}
+
+/// Whether nobody listens; a handshake that fails is a failure to connect as well.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]
