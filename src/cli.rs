@@ -5,6 +5,7 @@ mod call;
 mod connect;
 mod demo;
 mod doctor;
+mod eject;
 mod keys;
 mod life;
 mod mcp;
@@ -76,6 +77,7 @@ enum Command {
     Keys(keys::Keys),
     Approve(approve::Approve),
     Doctor(doctor::Doctor),
+    Eject(eject::Eject),
     Sandbox(sandbox::Sandbox),
 }
 
@@ -213,6 +215,7 @@ async fn run_command(command: Command, start: Start) -> Result<ExitCode, CliErro
         Command::Keys(command) => command.run(start).await,
         Command::Approve(command) => command.run(start).await,
         Command::Doctor(command) => command.run(start).await,
+        Command::Eject(command) => command.run(start).await,
         Command::Sandbox(command) => command.run().await,
     }
 }

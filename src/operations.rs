@@ -20,6 +20,7 @@ pub mod domains;
 mod downtime;
 mod driver;
 mod edits;
+pub mod eject;
 pub mod env;
 pub mod environments;
 mod error;

@@ -3,6 +3,7 @@
 
 mod actions;
 mod answer;
+mod bench;
 mod compare;
 mod contents;
 mod door;
@@ -28,8 +29,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::build::Registry;
+use crate::lab::Lab;
 use crate::machines::Machines;
 use crate::{SandboxError, clock, sample};
+pub(crate) use store::LOGIN;
 use store::{Repo, State};
 
 /// How the simulated GitHub is made.
@@ -45,6 +48,8 @@ pub struct GitHubOptions {
     pub machines: Machines,
     /// A folder of `OWNER/NAME` folders, each served as a repo beside the sample.
     pub repos: Option<PathBuf>,
+    /// Where runs are run for real, instead of being played.
+    pub lab: Option<Lab>,
 }
 
 /// The simulated GitHub. Cheap to clone; all clones are the same.
@@ -56,6 +61,7 @@ struct Inner {
     logs_origin: String,
     token: String,
     machines: Machines,
+    lab: Option<Lab>,
     registry: Registry,
     state: Mutex<State>,
     /// Wakes those who wait for a change of the state.
@@ -93,6 +99,7 @@ impl GitHub {
             token: options.token,
             registry: Registry::new(options.work_dir),
             machines: options.machines,
+            lab: options.lab,
             state: Mutex::new(state),
             changes: tokio::sync::watch::channel(0).0,
             off: off.clone(),

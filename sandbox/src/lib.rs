@@ -12,6 +12,7 @@ mod front;
 pub mod github;
 pub mod hetzner;
 pub mod kamal;
+pub mod lab;
 pub mod machines;
 pub mod sample;
 pub mod sample_app;
@@ -34,6 +35,7 @@ use faults::{Faults, Style};
 use front::{Door, Front};
 use github::{GitHub, GitHubOptions};
 use hetzner::Hetzner;
+use lab::Lab;
 use machines::Machines;
 
 /// How a sandbox is to be started.
@@ -48,6 +50,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// A folder of `OWNER/NAME` folders that become repos of the simulated GitHub.
     pub repos: Option<PathBuf>,
+    /// Servers are containers and runs are run for real in this lab, instead of being played.
+    pub lab: Option<Lab>,
 }
 
 /// A running sandbox. All its processes end with it, and with the process that holds it.
@@ -71,7 +75,7 @@ pub struct Sandbox {
 impl Sandbox {
     /// Starts the simulators. Must be called inside a tokio runtime, which drives them.
     pub async fn start(options: Options) -> Result<Self, SandboxError> {
-        let machines = Machines::new(&options.exe)?;
+        let machines = Machines::new(&options.exe, options.lab.clone())?;
         let hetzner_token = token();
         let hetzner = Hetzner::new(&hetzner_token, machines.clone());
         let door = Door::open(address(options.listen, 0), Style::Hetzner).await?;
@@ -97,6 +101,7 @@ impl Sandbox {
             work_dir: machines.dir().join("images"),
             machines: machines.clone(),
             repos: options.repos,
+            lab: options.lab.clone(),
         })?;
         let state = {
             let github = github.clone();
@@ -120,7 +125,9 @@ impl Sandbox {
         let (of_cloudflare, of_hetzner) = (cloudflare.clone(), hetzner.clone());
         let zones: Vec<dns::ZonesOf> =
             vec![Arc::new(move || of_cloudflare.entries()), Arc::new(move || of_hetzner.entries())];
-        let names = NameServer::start(address(options.listen, 0).ip(), zones).await?;
+        // The lab's certificate authority asks it too.
+        let at = options.lab.as_ref().map_or(address(options.listen, 0).ip(), Lab::gateway);
+        let names = NameServer::start(at, zones).await?;
         Ok(Self {
             machines,
             hetzner,
@@ -290,6 +297,14 @@ pub enum SandboxError {
     /// The sandbox is being stopped.
     #[error("the sandbox is being stopped; start another")]
     Stopped,
+    /// The lab's Docker engine refused.
+    #[error("the lab cannot {doing}: {detail}")]
+    Lab {
+        /// What was tried, such as `use Docker`.
+        doing: &'static str,
+        /// What Docker said.
+        detail: String,
+    },
     /// The machine's host key cannot be made.
     #[error("cannot make an SSH host key")]
     HostKey(#[source] ssh_key::Error),
@@ -308,6 +323,7 @@ impl SandboxError {
             Self::NoPort(_) => "sandbox_no_port",
             Self::Listen { .. } => "sandbox_listen",
             Self::Stopped => "sandbox_stopped",
+            Self::Lab { .. } => "sandbox_lab",
             Self::HostKey(_) => "sandbox_host_key",
         }
     }

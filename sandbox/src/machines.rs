@@ -31,6 +31,7 @@ pub use proxy::Proxy;
 pub use sshd::{SshKnobs, SshVisit};
 
 use crate::SandboxError;
+use crate::lab::Lab;
 use spawner::Spawner;
 
 /// How many blocks of 127.77.0.0/16 are tried before giving up.
@@ -55,6 +56,7 @@ struct Inner {
     exe: PathBuf,
     dir: tempfile::TempDir,
     spawner: Spawner,
+    lab: Option<Lab>,
     block: Block,
     next: AtomicU32,
     folders: AtomicU32,
@@ -98,8 +100,8 @@ impl Block {
 
 impl Machines {
     /// Prepares a place for VMs; `exe` is the vmkit binary, which plays the agent, the tether and
-    /// the sample app. Must be called inside a tokio runtime.
-    pub fn new(exe: &Path) -> Result<Self, SandboxError> {
+    /// the sample app. With a lab they are its containers. Must be called inside a tokio runtime.
+    pub fn new(exe: &Path, lab: Option<Lab>) -> Result<Self, SandboxError> {
         let dir = tempfile::Builder::new()
             .prefix("vmk-")
             .tempdir_in("/tmp")
@@ -114,7 +116,8 @@ impl Machines {
         Ok(Self(Arc::new(Inner {
             exe: exe.to_owned(),
             spawner,
-            ssh_port: block.ssh_port(),
+            ssh_port: if lab.is_some() { 22 } else { block.ssh_port() },
+            lab,
             block,
             next: AtomicU32::new(0),
             folders: AtomicU32::new(0),
@@ -152,6 +155,9 @@ impl Machines {
     pub(crate) fn reserve(&self) -> Place {
         let mut taken = crate::lock(&self.0.taken);
         let free = || {
+            if let Some(lab) = &self.0.lab {
+                return lab.address();
+            }
             let number = self.0.next.fetch_add(1, Ordering::SeqCst) + 1;
             let host = u8::try_from(number % 253).unwrap_or(0) + 1;
             IpAddr::V4(Ipv4Addr::new(127, 77, self.0.block.third, host))
@@ -225,6 +231,7 @@ impl Machines {
             spawner: self.0.spawner.clone(),
             agents_start: self.0.agents_start.load(Ordering::SeqCst),
             ssh_port: self.0.ssh_port,
+            lab: self.0.lab.clone(),
         };
         if self.is_stopped() {
             return Err(SandboxError::Stopped);

@@ -32,7 +32,7 @@ impl Sandbox {
         let exe = std::env::current_exe()
             .map_err(|error| CliError::io("the program cannot be found", &error))?;
         let stop = life::asked_to_end()?;
-        let options = Options { exe, listen: self.listen, repos: self.repos };
+        let options = Options { exe, listen: self.listen, repos: self.repos, ..Options::default() };
         let sandbox = vmkit_sandbox::Sandbox::start(options).await?;
         for (name, value) in sandbox.settings() {
             super::print(&format!("{name}={value}"))?;

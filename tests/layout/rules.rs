@@ -132,6 +132,8 @@ const EXPOSE: &[&str] = &[
     "src/operations/agents.rs",
     "src/operations/deploy/steps.rs",
     "src/operations/build_env.rs",
+    // The bundle that a person takes along, on request.
+    "src/operations/eject.rs",
     "src/operations/env.rs",
     "src/installation.rs",
     "src/operations/provision_vm.rs",

@@ -8,12 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::GitHub;
 use super::answer::Refusal;
+use super::bench::Bench;
 use super::stage::Stage;
 use super::store::{JobState, LOGIN, Repo, Run, State, StepState};
 use crate::clock;
 use crate::workflow::Workflow;
 use crate::workflow::expressions::Scope;
-use crate::workflow::interpreter::{self, Listener, RunEvent};
+use crate::workflow::interpreter::{self, Listener, RunEvent, StepExecutor};
 
 /// The largest log of a job.
 const LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -109,14 +110,17 @@ impl GitHub {
 
     async fn play(&self, repo_id: u64, id: u64) {
         let Some((run, cancelled, group, facts)) = self.prepared(repo_id, id) else { return };
-        let stage = Stage::new(self.clone(), facts);
+        let executor: Box<dyn StepExecutor> = match &self.0.lab {
+            None => Box::new(Stage::new(self.clone(), facts)),
+            Some(lab) => Box::new(Bench::new(self.clone(), lab.clone(), facts)),
+        };
         let hub = Arc::downgrade(&self.0);
         let listener: Listener = Arc::new(move |event| {
             if let Some(hub) = hub.upgrade().map(GitHub) {
                 hub.note(repo_id, id, event);
             }
         });
-        let conclusion = run.play(&stage, &listener, &cancelled).await;
+        let conclusion = run.play(executor.as_ref(), &listener, &cancelled).await;
         let mut state = self.state();
         if let Some(run) =
             state.repo_by_id(repo_id).and_then(|repo| repo.runs.iter_mut().find(|run| run.id == id))
@@ -136,7 +140,10 @@ impl GitHub {
         let mut state = self.state();
         let repo = state.repo_by_id(repo_id)?;
         let run = repo.runs.iter().find(|run| run.id == id)?;
-        let token = format!("token-of-run-{id}-{:016x}", rand::random::<u64>());
+        let token = match &self.0.lab {
+            None => format!("token-of-run-{id}-{:016x}", rand::random::<u64>()),
+            Some(lab) => lab.token().to_owned(),
+        };
         let mut secrets: Map<String, Value> = repo
             .secrets
             .iter()

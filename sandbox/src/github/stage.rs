@@ -54,7 +54,7 @@ impl Stage {
     }
 
     async fn play(&self, call: StepCall) -> StepResult {
-        if !self.held(&call).await {
+        if !self.hub.step_may_run(&call).await {
             return StepResult { exit_code: 130, ..StepResult::default() };
         }
         let mut runner = crate::lock(&self.runners).remove(&call.job).unwrap_or_default();
@@ -99,29 +99,9 @@ impl Stage {
         StepResult { exit_code, outputs, env }
     }
 
-    /// Waits while a knob holds this step; false where it was cancelled meanwhile.
-    async fn held(&self, call: &StepCall) -> bool {
-        let text = match &call.action {
-            Action::Run { script, .. } => script,
-            Action::Uses { action, .. } => action,
-        };
-        let free = |state: &super::store::State| {
-            state.knobs.hold_step.as_ref().is_none_or(|held| !text.contains(held.as_str()))
-        };
-        tokio::select! {
-            _ = self.hub.until(Duration::from_secs(600), free) => true,
-            () = call.cancelled.cancelled() => false,
-        }
-    }
-
     fn uses(&self, runner: &mut Runner, action: &str, with: &EnvList, call: &StepCall) -> i32 {
         let name = action.split('@').next().unwrap_or(action);
-        let input = |key: &str| {
-            with.iter()
-                .find(|(name, _)| name == key)
-                .map(|(_, value)| value.as_str())
-                .unwrap_or_default()
-        };
+        let input = |key: &str| input(with, key);
         let say = |text: &str| (call.lines)(text);
         match name {
             "actions/checkout" => self.check_out(runner, input("ref"), input("path"), call),
@@ -134,16 +114,10 @@ impl Stage {
                 0
             }
             "docker/build-push-action" => {
-                let dockerfile = match input("file") {
-                    "" => format!("{}/Dockerfile", input("context").trim_end_matches('/')),
-                    file => file.to_owned(),
-                };
                 let recipe = Recipe {
                     tags: words(input("tags")),
                     context: input("context").to_owned(),
-                    dockerfile: Some(
-                        dockerfile.trim_start_matches("./").trim_start_matches('/').to_owned(),
-                    ),
+                    dockerfile: Some(dockerfile(with)),
                     labels: words(input("labels"))
                         .iter()
                         .filter_map(|label| label.split_once('='))
@@ -174,22 +148,12 @@ impl Stage {
     }
 
     fn check_out(&self, runner: &mut Runner, reference: &str, path: &str, call: &StepCall) -> i32 {
-        let wanted = if reference.is_empty() { self.facts.sha.as_str() } else { reference };
-        let found = {
-            let mut state = self.hub.state();
-            state.repo_by_id(self.facts.repo).and_then(|repo| {
-                let sha = repo.resolve(wanted)?;
-                repo.git.files(&sha).map(|files| (sha, files))
-            })
-        };
-        let Some((sha, files)) = found else {
-            let text = if wanted.len() == 40 {
-                format!("fatal: remote error: upload-pack: not our ref {wanted}")
-            } else {
-                format!("A branch or tag with the name '{wanted}' could not be found")
-            };
-            (call.lines)(&format!("##[error]{text}"));
-            return 1;
+        let (sha, files) = match self.hub.tree(&self.facts, reference) {
+            Ok(found) => found,
+            Err(text) => {
+                (call.lines)(&format!("##[error]{text}"));
+                return 1;
+            }
         };
         (call.lines)(&format!("HEAD is now at {}", &sha[..7]));
         let root = runner.shell.absolute(path);
@@ -205,6 +169,41 @@ impl Stage {
     }
 }
 
+impl GitHub {
+    /// Waits while a knob holds this step; false where it was cancelled meanwhile.
+    pub(super) async fn step_may_run(&self, call: &StepCall) -> bool {
+        let text = match &call.action {
+            Action::Run { script, .. } => script,
+            Action::Uses { action, .. } => action,
+        };
+        let free = |state: &super::store::State| {
+            state.knobs.hold_step.as_ref().is_none_or(|held| !text.contains(held.as_str()))
+        };
+        tokio::select! {
+            _ = self.until(Duration::from_secs(600), free) => true,
+            () = call.cancelled.cancelled() => false,
+        }
+    }
+
+    /// The files of a commit, branch or tag (the run's own commit where empty), with the commit's
+    /// id, or what `actions/checkout` says.
+    pub(super) fn tree(&self, facts: &Facts, reference: &str) -> Result<(String, Files), String> {
+        let wanted = if reference.is_empty() { facts.sha.as_str() } else { reference };
+        let mut state = self.state();
+        let found = state.repo_by_id(facts.repo).and_then(|repo| {
+            let sha = repo.resolve(wanted)?;
+            repo.git.files(&sha).map(|files| (sha, files))
+        });
+        found.ok_or_else(|| {
+            if wanted.len() == 40 {
+                format!("fatal: remote error: upload-pack: not our ref {wanted}")
+            } else {
+                format!("A branch or tag with the name '{wanted}' could not be found")
+            }
+        })
+    }
+}
+
 impl StepExecutor for Stage {
     fn execute(&self, call: StepCall) -> BoxFuture<'_, StepResult> {
         Box::pin(self.play(call))
@@ -215,8 +214,22 @@ impl StepExecutor for Stage {
     }
 }
 
+/// An input of an action; empty where it is not given.
+pub(super) fn input<'a>(with: &'a EnvList, key: &str) -> &'a str {
+    with.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str()).unwrap_or_default()
+}
+
+/// The Dockerfile that `docker/build-push-action` takes, relative to the checkout.
+pub(super) fn dockerfile(with: &EnvList) -> String {
+    let file = match input(with, "file") {
+        "" => format!("{}/Dockerfile", input(with, "context").trim_end_matches('/')),
+        file => file.to_owned(),
+    };
+    file.trim_start_matches("./").trim_start_matches('/').to_owned()
+}
+
 /// `NAME=value` lines, and `NAME<<END` blocks.
-fn values(text: &str) -> BTreeMap<String, String> {
+pub(super) fn values(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -232,7 +245,7 @@ fn values(text: &str) -> BTreeMap<String, String> {
 }
 
 /// Words apart by line breaks or commas.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     text.split(['\n', ','])
         .map(str::trim)
         .filter(|word| !word.is_empty())

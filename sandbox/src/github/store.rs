@@ -13,7 +13,7 @@ use crate::workflow::Workflow;
 use crate::{SandboxError, clock};
 
 /// The user whom the token belongs to.
-pub(super) const LOGIN: &str = "octo";
+pub(crate) const LOGIN: &str = "octo";
 /// Folders of a checkout that are not part of a commit.
 const SKIPPED: &[&str] = &[".git", "target", "node_modules"];
 /// The largest file that is taken from a folder.

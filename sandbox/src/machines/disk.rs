@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::container::ContainerSpec;
 use crate::SandboxError;
+use crate::lab::snapshot::Snapshot;
 
 /// What lives in memory and is not on a disk.
 const VOLATILE: [&str; 3] = ["run", "proc", "tmp"];
@@ -20,6 +21,8 @@ struct Inner {
     bytes: u64,
     pub(super) containers: Vec<SavedContainer>,
     pub(super) proxy: SavedProxy,
+    /// The copy of a lab VM's disk; then there are no files.
+    lab: Option<Snapshot>,
 }
 
 /// A container as it lies on a disk.
@@ -50,7 +53,19 @@ impl Disk {
         proxy: SavedProxy,
     ) -> Result<Self, SandboxError> {
         let bytes = copy_tree(root, &dir, true)?;
-        Ok(Self(Arc::new(Inner { dir, bytes, containers, proxy })))
+        Ok(Self(Arc::new(Inner { dir, bytes, containers, proxy, lab: None })))
+    }
+
+    /// The copy of a lab VM's disk.
+    pub(super) fn of_lab(dir: PathBuf, snapshot: Snapshot) -> Self {
+        let bytes = snapshot.bytes();
+        let (containers, proxy) = (Vec::new(), SavedProxy::default());
+        Self(Arc::new(Inner { dir, bytes, containers, proxy, lab: Some(snapshot) }))
+    }
+
+    /// Its parts in the lab.
+    pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
+        self.0.lab.as_ref()
     }
 
     /// Writes the files below `root`.

@@ -20,6 +20,8 @@ use super::sshd::{SshKnobs, SshVisit, Sshd};
 use super::upload;
 use super::{Place, cloud_init, engine, units};
 use crate::SandboxError;
+use crate::lab::Lab;
+use crate::lab::vm::Vm;
 
 /// systemd's `Restart=always` with a wait that a test can afford.
 const AGENT_RESTART_WAIT: Duration = Duration::from_millis(200);
@@ -52,6 +54,7 @@ pub(super) struct Context {
     pub(super) spawner: Spawner,
     pub(super) agents_start: bool,
     pub(super) ssh_port: u16,
+    pub(super) lab: Option<Lab>,
 }
 
 /// One VM. Cheap to clone; all clones are the same.
@@ -70,6 +73,8 @@ struct Inner {
     console: Mutex<Vec<String>>,
     power: tokio::sync::Mutex<Option<Power>>,
     session: Mutex<Option<PowerSession>>,
+    /// The container that this machine is in the lab; then nothing of it runs here.
+    lab: Option<Vm>,
 }
 
 /// An address that its machine, its engine and its proxy have in common; it changes only while the
@@ -100,6 +105,13 @@ impl Machine {
         order: MachineOrder,
     ) -> Result<Self, SandboxError> {
         let Place { address, root } = place;
+        let lab = match &context.lab {
+            None => None,
+            Some(lab) => {
+                let order = order.clone();
+                Some(Vm::create(lab.clone(), root.clone(), address, order).await?)
+            }
+        };
         let home = root.join("root");
         let address = Address(Arc::new(Mutex::new(address)));
         let docker =
@@ -124,7 +136,15 @@ impl Machine {
             console: Mutex::default(),
             power: tokio::sync::Mutex::default(),
             session: Mutex::default(),
+            lab,
         }));
+        if machine.0.lab.is_some() {
+            if !order.off {
+                machine.begin_lab_session();
+            }
+            *crate::lock(&machine.0.order) = order;
+            return Ok(machine);
+        }
         machine.install(order)?;
         if !machine.off_at_first() {
             machine.power_on().await?;
@@ -176,6 +196,9 @@ impl Machine {
 
     pub(super) fn readdress(&self, to: IpAddr) {
         *crate::lock(&self.0.address.0) = to;
+        if let Some(vm) = &self.0.lab {
+            return vm.readdress(to);
+        }
         self.0.proxy.readdress();
     }
 
@@ -188,10 +211,18 @@ impl Machine {
         self.0.proxy.no_longer_at(address);
     }
 
+    /// The container that it is in the lab.
+    pub fn container(&self) -> Option<String> {
+        self.0.lab.as_ref().map(Vm::name)
+    }
+
     /// Its ed25519 host key as `ssh-ed25519 AAAA...`, without a comment.
     pub fn host_key(&self) -> String {
-        let path = self.0.root.join("etc/ssh/ssh_host_ed25519_key.pub");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let path = "/etc/ssh/ssh_host_ed25519_key.pub";
+        let text = match &self.0.lab {
+            Some(vm) => vm.read(path),
+            None => std::fs::read_to_string(self.path(path)).unwrap_or_default(),
+        };
         text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
     }
 
@@ -250,12 +281,20 @@ impl Machine {
 
     /// Whether it is switched on.
     pub async fn is_on(&self) -> bool {
-        self.0.power.lock().await.is_some()
+        match &self.0.lab {
+            Some(vm) => vm.is_on().await,
+            None => self.0.power.lock().await.is_some(),
+        }
     }
 
     /// Switches it on: the Docker socket, the containers that start again, the agent. Once on, it
     /// stays as it is.
     pub async fn power_on(&self) -> Result<(), SandboxError> {
+        if let Some(vm) = &self.0.lab {
+            vm.power_on().await?;
+            self.begin_lab_session();
+            return Ok(());
+        }
         let mut power = self.0.power.lock().await;
         if power.is_some() {
             return Ok(());
@@ -309,7 +348,23 @@ impl Machine {
 
     /// Pulls the plug: all its processes end at once.
     pub async fn power_off(&self) {
+        if let Some(vm) = &self.0.lab {
+            self.end_lab_session();
+            return vm.power_off().await;
+        }
         self.cut(&mut *self.0.power.lock().await).await;
+    }
+
+    /// In the lab a session is only a mark: the container is what is on.
+    fn begin_lab_session(&self) {
+        let mut session = crate::lock(&self.0.session);
+        session.get_or_insert_with(|| PowerSession(CancellationToken::new()));
+    }
+
+    fn end_lab_session(&self) {
+        if let Some(session) = crate::lock(&self.0.session).take() {
+            session.0.cancel();
+        }
     }
 
     async fn cut(&self, power: &mut Option<Power>) {
@@ -343,6 +398,14 @@ impl Machine {
         if session.0.is_cancelled() {
             return;
         }
+        if let Some(vm) = &self.0.lab {
+            vm.shut_down(grace).await;
+            if !session.0.is_cancelled() {
+                self.end_lab_session();
+                off();
+            }
+            return;
+        }
         self.0.docker.shut_down(grace).await;
         let mut power = self.0.power.lock().await;
         if !session.0.is_cancelled() {
@@ -353,6 +416,9 @@ impl Machine {
 
     /// A copy of its disk as it is now, in the new folder `dir`.
     pub(crate) fn copy_disk(&self, dir: PathBuf) -> Result<Disk, SandboxError> {
+        if let Some(vm) = &self.0.lab {
+            return vm.snapshot().map(|snapshot| Disk::of_lab(dir, snapshot));
+        }
         Disk::copy(&self.0.root, dir, self.0.docker.saved(), self.0.proxy.saved())
     }
 
@@ -370,17 +436,28 @@ impl Machine {
         user_data: Option<String>,
         disk: Option<Disk>,
     ) -> Result<(), SandboxError> {
+        let old = crate::lock(&self.0.order).clone();
+        let user_data = user_data.unwrap_or(old.user_data);
+        let order = MachineOrder { user_data, disk, off: false, ..old };
+        if let Some(vm) = &self.0.lab {
+            *crate::lock(&self.0.order) = order.clone();
+            vm.rebuild(&order).await?;
+            self.begin_lab_session();
+            return Ok(());
+        }
         self.power_off().await;
         self.0.docker.clear().await;
         self.0.proxy.clear();
         remove(&self.0.root);
-        let old = crate::lock(&self.0.order).clone();
-        let user_data = user_data.unwrap_or(old.user_data);
-        self.install(MachineOrder { user_data, disk, off: false, ..old })?;
+        self.install(order)?;
         self.power_on().await
     }
 
     pub(super) async fn delete(&self) {
+        if let Some(vm) = &self.0.lab {
+            vm.delete().await;
+            return remove(&self.0.root);
+        }
         self.power_off().await;
         self.0.docker.clear().await;
         remove(&self.0.root);

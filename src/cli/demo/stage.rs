@@ -37,7 +37,7 @@ impl Stage {
     /// Starts the sandbox and makes a fresh home; no server yet.
     pub(super) async fn set_up(progress: Progress) -> Result<Self, Stopped> {
         let program = std::env::current_exe().map_err(Stopped::because)?;
-        let options = Options { exe: program.clone(), listen: None, repos: None };
+        let options = Options { exe: program.clone(), ..Options::default() };
         let sandbox = Sandbox::start(options).await.map_err(Stopped::because)?;
         let home = tempfile::Builder::new().prefix("vmkit-demo-").tempdir();
         let home = home.map_err(Stopped::because)?;

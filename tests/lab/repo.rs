@@ -1,0 +1,96 @@
+//! The repo that is deployed in the lab: a Dockerfile and some shell, in the simulated GitHub.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use reqwest::Method;
+use serde_json::{Value, json};
+use vmkit_sandbox::github::git::{FileContent, Files, Mode};
+
+use crate::rig::Rig;
+
+/// The owner whose repos the simulated GitHub's token may change.
+const OWNER: &str = "octo";
+
+/// One repo of the lab's app.
+pub(crate) struct Repo<'a> {
+    rig: &'a Rig,
+    name: &'static str,
+}
+
+impl<'a> Repo<'a> {
+    /// Makes `octo/NAME` with one commit of the app.
+    pub(crate) fn new(rig: &'a Rig, name: &'static str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/app");
+        let mut files = Files::new();
+        collect(&root, &root, &mut files);
+        rig.sandbox.github().add_repo(OWNER, name, &files);
+        Self { rig, name }
+    }
+
+    /// As tools take it.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{OWNER}/{}", self.name)
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        self.rig.developer(method, &format!("/repos/{}/{path}", self.full_name()), body).await
+    }
+
+    /// Merges a pull request, as the owner of the repo would.
+    pub(crate) async fn merge(&self, pull: &Value) {
+        let merged = self.ask(Method::PUT, &format!("pulls/{pull}/merge"), Some(json!({}))).await;
+        assert_eq!(merged["merged"], true, "{merged}");
+    }
+
+    /// Commits a file on the default branch; the commit's id.
+    pub(crate) async fn push(&self, path: &str, content: &str) -> String {
+        let place = format!("contents/{path}");
+        let there = self.ask(Method::GET, &place, None).await;
+        let mut body = json!({"message": format!("Change {path}"), "content": BASE64_STANDARD.encode(content)});
+        if let Some(sha) = there["sha"].as_str() {
+            body["sha"] = sha.into();
+        }
+        let done = self.ask(Method::PUT, &place, Some(body)).await;
+        done["commit"]["sha"].as_str().unwrap_or_else(|| panic!("a commit: {done}")).to_owned()
+    }
+
+    /// The log of every job of the newest run.
+    pub(crate) async fn newest_logs(&self) -> String {
+        let runs = self.ask(Method::GET, "actions/runs?per_page=1", None).await;
+        let run = runs["workflow_runs"][0]["id"].clone();
+        let jobs = self.ask(Method::GET, &format!("actions/runs/{run}/jobs"), None).await;
+        let mut logs = String::new();
+        for job in jobs["jobs"].as_array().into_iter().flatten() {
+            let path = format!(
+                "{}/repos/{}/actions/jobs/{}/logs",
+                self.rig.setting("VMKIT_GITHUB_URL"),
+                self.full_name(),
+                job["id"]
+            );
+            let request = reqwest::Client::new().get(path).header("user-agent", "lab");
+            let request = request.bearer_auth(self.rig.setting("VMKIT_GITHUB_TOKEN"));
+            if let Ok(answer) = request.send().await {
+                logs.push_str(&answer.text().await.unwrap_or_default());
+            }
+        }
+        logs
+    }
+}
+
+fn collect(root: &Path, folder: &Path, files: &mut Files) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(root, &path, files);
+            continue;
+        }
+        let name = path.strip_prefix(root).expect("below").display().to_string();
+        let mut content = FileContent::plain(std::fs::read(&path).expect("a file"));
+        if name.starts_with("www/cgi-bin/") {
+            content.mode = Mode::Executable;
+        }
+        files.insert(name, content);
+    }
+}
