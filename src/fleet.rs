@@ -8,6 +8,7 @@ mod error;
 mod hub;
 mod link;
 mod logs;
+mod metrics;
 mod reach;
 mod roster;
 mod routes;
@@ -26,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use vmkit_agent_protocol::calls::{Call, Reply};
+use vmkit_agent_protocol::metrics::MetricsHistory;
 use vmkit_agent_protocol::wire::Wire;
 
 use crate::domain::clock::{Clock, Millis};
@@ -87,9 +89,45 @@ pub struct Presence {
     pub agent_version: Option<String>,
     /// How far the VM's clock is behind ours, in milliseconds, as measured at the hello.
     pub clock_offset_ms: i64,
-    /// Why it is not linked, where we open its links and know.
+    /// Why it is not linked, where that is known.
     #[serde(default)]
     pub trouble: Option<Trouble>,
+    /// When links came and went lately, oldest first.
+    #[serde(default)]
+    pub changes: Vec<PresenceChange>,
+}
+
+/// A link came or went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresenceChange {
+    /// When.
+    pub at: Millis,
+    /// Whether the agent is linked from then on.
+    pub linked: bool,
+    /// Why it is not, as far as the link's end tells.
+    pub reason: Option<String>,
+}
+
+/// From here on a VM's clock counts as wrong: certificates and logs suffer.
+const CLOCK_WRONG_MS: i64 = 60_000;
+
+impl Presence {
+    /// What is wrong with the link or the clock, in a sentence; nothing where all is well.
+    pub fn complaint(&self) -> Option<String> {
+        let wrong_ms = self.clock_offset_ms;
+        if self.linked {
+            let side = if wrong_ms > 0 { "behind" } else { "ahead" };
+            return (wrong_ms.abs() >= CLOCK_WRONG_MS)
+                .then(|| format!("the VM's clock is {} s {side}", wrong_ms.abs() / 1000));
+        }
+        let gone = self.changes.last().filter(|change| !change.linked);
+        let since = gone.map(|change| format!(" since {}", change.at.rfc3339()));
+        let reason = self.trouble.as_ref().map(|trouble| trouble.message.clone());
+        let reason = reason.or_else(|| gone.and_then(|change| change.reason.clone()));
+        let reason = reason.map(|reason| format!(": {reason}"));
+        let (since, reason) = (since.unwrap_or_default(), reason.unwrap_or_default());
+        Some(format!("the agent is not linked{since}{reason}"))
+    }
 }
 
 impl Fleet {
@@ -256,6 +294,21 @@ impl Fleet {
                 Err(FleetError::WorkerAway { reason })
             }
         }
+    }
+
+    /// How the VM did from `since` to `until` (both open where absent), drawn into at most `points`
+    /// points, and how it does now.
+    ///
+    /// # Errors
+    /// As [`Fleet::call`].
+    pub async fn metrics(
+        &self,
+        vm: VmId,
+        since: Option<Millis>,
+        until: Option<Millis>,
+        points: u32,
+    ) -> Result<MetricsHistory, FleetError> {
+        metrics::history(self, vm, since, until, points).await
     }
 
     /// Forgets a VM that is no more: its link, its presence, its cached lines.

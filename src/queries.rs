@@ -7,6 +7,7 @@ pub mod diagnosis;
 pub mod doctor;
 pub mod env;
 pub mod logs;
+pub mod metrics;
 pub mod operation;
 pub mod overview;
 pub mod paas;

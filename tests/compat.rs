@@ -23,8 +23,12 @@ use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
 use vmkit_agent_protocol::handshake::{Hello, Welcome};
 use vmkit_agent_protocol::logs::{
     Batch, FollowLogs, Line, LogRange, LogRangeReply, ResumePoint, Selector, Source, Stream,
+    SystemLog, SystemLogRange,
 };
 use vmkit_agent_protocol::messages::{Item, Outcome, ToAgent, ToGateway};
+use vmkit_agent_protocol::metrics::{
+    ContainerTrend, ContainerUse, Disk, MetricsHistory, MetricsRange, Point,
+};
 use vmkit_agent_protocol::upkeep::{HeldLock, KamalLocks, Upkeep};
 use vmkit_agent_protocol::{OLDEST, PROTOCOL};
 
@@ -44,12 +48,23 @@ fn selector() -> Selector {
     }
 }
 
+fn system_logs() -> SystemLogRange {
+    SystemLogRange {
+        log: SystemLog::Kernel,
+        since_ms: Some(TIME_MS),
+        until_ms: None,
+        grep: Some("oom".to_owned()),
+        tail: 50,
+    }
+}
+
 fn batch() -> Batch {
     let line = |nth, stream, text: &str| Line {
         time_ns: TIME_MS * 1_000_000,
         nth,
         stream,
         text: text.to_owned(),
+        more: nth == 0,
     };
     Batch {
         source: Source {
@@ -61,6 +76,7 @@ fn batch() -> Batch {
         },
         lines: vec![line(0, Stream::Stdout, "hello"), line(1, Stream::Stderr, "oh \"no\"")],
         gap: true,
+        dropped: 7,
     }
 }
 
@@ -98,14 +114,21 @@ fn calls() -> Vec<Call> {
         time_ns: TIME_MS * 1_000_000,
         count: 1,
     };
-    let follow = FollowLogs { selector: selector(), resume: vec![resume], backfill: 200 };
+    let follow =
+        FollowLogs { selector: selector(), resume: vec![resume], backfill: 200, credit: Some(64) };
     let mut all = vec![
         Call::HostFacts,
         Call::Containers,
         Call::WriteEnvFile(env_file),
         Call::Logs(range),
         Call::FollowLogs(follow),
+        Call::SystemLogs(system_logs()),
         Call::Metrics,
+        Call::MetricsHistory(MetricsRange {
+            since_ms: Some(TIME_MS - 3_600_000),
+            until_ms: Some(TIME_MS),
+            points: 12,
+        }),
         Call::TakeKamalLocks(KamalLocks {
             operation: "op_1".to_owned(),
             message: "resizing the VM".to_owned(),
@@ -129,7 +152,8 @@ fn calls() -> Vec<Call> {
         // Matched without `_`, so that a new call is added above.
         match call {
             Call::HostFacts | Call::Containers | Call::WriteEnvFile(_) => {}
-            Call::Logs(_) | Call::FollowLogs(_) | Call::Metrics => {}
+            Call::Logs(_) | Call::FollowLogs(_) | Call::SystemLogs(_) => {}
+            Call::Metrics | Call::MetricsHistory(_) => {}
             Call::TakeKamalLocks(_) | Call::ReleaseKamalLocks(_) => {}
             Call::Quiesce(_) | Call::Resume(_) => {}
             Call::PrepareHostKey | Call::InstallHostKey { .. } => {}
@@ -195,6 +219,59 @@ fn metrics() -> Metrics {
         network_sent_bytes: 34,
         uptime_s: 3600,
         pressure: Some(Pressure { cpu: 0.5, memory: 0.25, io: 0.125 }),
+        cpus: 2,
+        disks: vec![Disk {
+            mount: "/".to_owned(),
+            bytes: 80_000_000_000,
+            free_bytes: 70_000_000_000,
+            inodes: 1000,
+            inodes_free: 900,
+            full_in_days: Some(12.5),
+        }],
+        containers: vec![ContainerUse {
+            name: "shop-production-web-abc".to_owned(),
+            service: Some("shop-production".to_owned()),
+            state: "running".to_owned(),
+            cpu: 0.5,
+            memory_bytes: 1 << 20,
+            memory_limit_bytes: Some(1 << 30),
+            restarts: 1,
+            health: Some("healthy".to_owned()),
+            oom_killed: true,
+        }],
+        docker_trouble: Some("it is being restarted".to_owned()),
+        kernel: "6.12.0-1-amd64".to_owned(),
+        reboot_because: Some("upgraded: libc6".to_owned()),
+        oom_kills: Some(3),
+    }
+}
+
+fn metrics_history() -> MetricsHistory {
+    MetricsHistory {
+        now: metrics(),
+        covered_from_ms: Some(TIME_MS),
+        minutes: 60,
+        cpu_mean: 0.25,
+        cpu_p95: 0.5,
+        memory_used_max_bytes: 1 << 30,
+        swap_used_max_bytes: 1 << 20,
+        points: vec![Point {
+            time_ms: TIME_MS,
+            cpu: 0.25,
+            cpu_max: 0.75,
+            load: 1.5,
+            memory_used_bytes: 1 << 30,
+            disk_used_bytes: 10_000_000_000,
+            received_bytes_s: 12,
+            sent_bytes_s: 34,
+            pressure: Some(Pressure { cpu: 0.5, memory: 0.25, io: 0.125 }),
+        }],
+        containers: vec![ContainerTrend {
+            name: "shop-production.web".to_owned(),
+            cpu_mean: 0.5,
+            cpu_max: 1.5,
+            memory_max_bytes: 1 << 20,
+        }],
     }
 }
 
@@ -209,7 +286,8 @@ fn replies() -> Vec<Reply> {
         Reply::Containers { containers: vec![container()] },
         Reply::EnvFileWritten { revision: 2, changed: true },
         Reply::Logs(logs),
-        Reply::Metrics(metrics()),
+        Reply::Metrics(Box::new(metrics())),
+        Reply::MetricsHistory(Box::new(metrics_history())),
         Reply::KamalLocks { services: vec!["shop-production".to_owned()], held: None },
         Reply::KamalLocks { services: Vec::new(), held: Some(held()) },
         Reply::Quiesced { containers: vec!["shop-production-web-abc".to_owned()] },
@@ -230,7 +308,8 @@ fn replies() -> Vec<Reply> {
     for reply in &all {
         match reply {
             Reply::HostFacts(_) | Reply::Containers { .. } | Reply::EnvFileWritten { .. } => {}
-            Reply::Logs(_) | Reply::Metrics(_) | Reply::AppRemoved(_) | Reply::Unknown => {}
+            Reply::Logs(_) | Reply::Metrics(_) | Reply::MetricsHistory(_) => {}
+            Reply::AppRemoved(_) | Reply::Unknown => {}
             Reply::KamalLocks { .. } | Reply::Quiesced { .. } | Reply::Resumed { .. } => {}
             Reply::HostKeyPrepared { .. } | Reply::HostKeyInstalled { .. } | Reply::Cared(_) => {}
         }
@@ -320,6 +399,7 @@ fn to_agent() -> Vec<ToAgent> {
         ToAgent::Ready { time_ms: TIME_MS },
         ToAgent::Refused(refusal()),
         ToAgent::Cancel { id: 7 },
+        ToAgent::Credit { id: 7, items: 32 },
         ToAgent::Heard { time_ms: TIME_MS },
     ];
     all.extend((1..).zip(calls()).map(|(id, call)| ToAgent::Call { id, call, timeout_ms: 10_000 }));
@@ -327,7 +407,7 @@ fn to_agent() -> Vec<ToAgent> {
         match message {
             ToAgent::Welcome(_) | ToAgent::Ready { .. } | ToAgent::Refused(_) => {}
             ToAgent::Call { .. } | ToAgent::Cancel { .. } | ToAgent::Heard { .. } => {}
-            ToAgent::Unknown => {}
+            ToAgent::Credit { .. } | ToAgent::Unknown => {}
         }
     }
     all

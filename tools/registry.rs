@@ -11,6 +11,7 @@ mod destroy;
 mod diagnose;
 mod get_costs;
 mod get_logs;
+mod get_metrics;
 mod get_operation;
 mod get_overview;
 mod get_status;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<Entry> {
         tool(Server::scan_repo_router(), Read, Installation),
         tool(Server::list_sizes_router(), Read, Nothing),
         tool(Server::get_logs_router(), Read, Environment),
+        tool(Server::get_metrics_router(), Read, Environment),
         tool(Server::diagnose_router(), Read, Environment),
         tool(Server::list_deploys_router(), Read, Environment),
         tool(Server::list_env_router(), Read, Environment),

@@ -9,7 +9,6 @@ use ed25519_dalek::SigningKey;
 use tokio_util::sync::CancellationToken;
 use vmkit_agent_protocol::bytes::{Hidden, PublicKey};
 
-use crate::calls::metrics::CpuSample;
 use crate::calls::quiesce;
 use crate::care::harden;
 use crate::care::upgrade::{self, Trial};
@@ -17,12 +16,26 @@ use crate::config::{Config, ConfigError, Gateway};
 use crate::docker::Engine;
 use crate::host::Host;
 use crate::identity::{self, IdentityError};
+use crate::logs::backlog::Room;
+use crate::metrics::{self, Meter};
 use crate::notify::Notifier;
 use crate::proxy::Proxy;
 use crate::{enrol, link, socket};
 
-/// How often the agent says that it is alive, unless told otherwise.
-pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often the agent does what it does by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Rhythm {
+    /// Between two signs of life.
+    pub heartbeat: Duration,
+    /// Between two looks at the VM.
+    pub sample: Duration,
+}
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(15), sample: metrics::EVERY }
+    }
+}
 
 /// How long a next version of the agent may take to link.
 pub const TRIAL: Duration = Duration::from_secs(90);
@@ -52,7 +65,8 @@ pub(crate) struct Agent {
     key: SigningKey,
     heartbeat: Duration,
     engine: Engine,
-    cpu: Mutex<Option<CpuSample>>,
+    meter: Meter,
+    room: Room,
     upkeep: Arc<tokio::sync::Mutex<()>>,
     role: Role,
     /// Ends the links, so that a next version can try to link.
@@ -111,8 +125,13 @@ impl Agent {
         }
     }
 
-    pub(crate) fn cpu(&self) -> &Mutex<Option<CpuSample>> {
-        &self.cpu
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// What the streams of logs share.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// Held by whoever stops or starts the VM's containers: one at a time.
@@ -166,13 +185,9 @@ pub enum Ended {
 ///
 /// # Errors
 /// Where it cannot start. A gateway that is away is no error: the agent goes on trying.
-pub async fn run(
-    host: Host,
-    heartbeat: Duration,
-    stop: CancellationToken,
-) -> Result<(), AgentError> {
+pub async fn run(host: Host, rhythm: Rhythm, stop: CancellationToken) -> Result<(), AgentError> {
     let role = Role::Agent { trial: TRIAL };
-    run_as(host, heartbeat, role, Notifier::default(), stop).await.map(drop)
+    run_as(host, rhythm, role, Notifier::default(), stop).await.map(drop)
 }
 
 /// The same in a given role, under systemd; ends as well where a next version takes over.
@@ -181,7 +196,7 @@ pub async fn run(
 /// As [`run`].
 pub async fn run_as(
     host: Host,
-    heartbeat: Duration,
+    rhythm: Rhythm,
     role: Role,
     notifier: Notifier,
     stop: CancellationToken,
@@ -193,13 +208,14 @@ pub async fn run_as(
     let stop = stop.child_token();
     let agent = Arc::new(Agent {
         engine: Engine::new(host.clone()),
+        meter: Meter::new(host.clone()),
+        room: Room::default(),
         host,
         vm: config.vm,
         pinned: std::iter::once(config.gateway_key).chain(config.next_gateway_key).collect(),
         proxy: config.proxy,
         key,
-        heartbeat,
-        cpu: Mutex::new(None),
+        heartbeat: rhythm.heartbeat,
         upkeep: Arc::default(),
         role,
         links: Mutex::new(stop.child_token()),
@@ -226,7 +242,8 @@ pub async fn run_as(
                 tracing::warn!(%error, "what became of the last upgrade cannot be written down");
             }
             let watching = harden::watch(agent.host().clone(), Arc::clone(&agent.upkeep));
-            tokio::join!(watching, quiesce::resume_after_boot(&agent));
+            let measuring = metrics::keep(&agent, rhythm.sample);
+            tokio::join!(watching, measuring, quiesce::resume_after_boot(&agent));
         }
         std::future::pending::<()>().await
     };

@@ -5,17 +5,16 @@ mod env_files;
 pub(crate) mod facts;
 pub(crate) mod host_key;
 pub(crate) mod kamal_locks;
-pub(crate) mod metrics;
 pub(crate) mod quiesce;
 mod remove_app;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use vmkit_agent_protocol::calls::{Call, Reply};
 
 use crate::agent::Agent;
+use crate::session::Asker;
 use crate::{care, logs};
 
 /// Why a call was not done, for the gateway.
@@ -54,6 +53,11 @@ impl Fault {
         Self::new("not_signed", message)
     }
 
+    /// The agent could, and this machine cannot.
+    pub(crate) fn absent_here(message: &str) -> Self {
+        Self::new("unsupported", message.to_owned())
+    }
+
     pub(crate) fn invalid(message: String) -> Self {
         Self::new("invalid", message)
     }
@@ -79,13 +83,8 @@ impl Fault {
     }
 }
 
-/// Does one call. Items of a stream go to `queue` under the call's `id`.
-pub(crate) async fn perform(
-    agent: &Arc<Agent>,
-    call: Call,
-    id: u64,
-    queue: &mpsc::Sender<String>,
-) -> Result<Reply, Fault> {
+/// Does one call. Items of a stream go to `asker`.
+pub(crate) async fn perform(agent: &Arc<Agent>, call: Call, asker: &Asker) -> Result<Reply, Fault> {
     match call {
         Call::HostFacts => Ok(Reply::HostFacts(facts::facts(agent).await)),
         Call::Containers => {
@@ -95,11 +94,17 @@ pub(crate) async fn perform(
             let host = agent.host().clone();
             blocking(move || env_files::write(&host, &file)).await?
         }
-        Call::Logs(range) => Ok(Reply::Logs(logs::range::read(agent.engine(), range).await?)),
-        Call::FollowLogs(follow) => logs::follow::follow(agent, follow, id, queue).await,
+        Call::Logs(range) => Ok(Reply::Logs(logs::range::read(agent, range).await?)),
+        Call::SystemLogs(range) => Ok(Reply::Logs(logs::system::read(agent, range).await?)),
+        Call::FollowLogs(follow) => logs::follow::follow(agent, follow, asker).await,
         Call::Metrics => {
             let agent = Arc::clone(agent);
-            blocking(move || metrics::metrics(&agent)).await.map(Reply::Metrics)
+            Ok(Reply::Metrics(Box::new(blocking(move || agent.meter().now()).await?)))
+        }
+        Call::MetricsHistory(range) => {
+            let agent = Arc::clone(agent);
+            let history = blocking(move || agent.meter().history(&range)).await?;
+            Ok(Reply::MetricsHistory(Box::new(history)))
         }
         Call::TakeKamalLocks(wanted) => kamal_locks::take(agent, wanted).await,
         Call::ReleaseKamalLocks(work) => {

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{self, Ended, Role};
+use crate::agent::{self, Ended, Rhythm, Role};
 use crate::calls::facts;
 use crate::care;
 use crate::host::Host;
@@ -38,6 +38,9 @@ enum Command {
         /// Milliseconds between two heartbeats.
         #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(10..))]
         heartbeat_ms: u64,
+        /// Milliseconds between two samples of the metrics.
+        #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(10..))]
+        sample_ms: u64,
         /// What is logged to standard error, such as `info` or `vmkit_agent=debug`.
         #[arg(long, env = "VMKIT_AGENT_LOG", default_value = "info")]
         log: String,
@@ -116,14 +119,24 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     let ended = match cli.command {
-        Command::Run { root, heartbeat_ms, log, trial, trial_ms, notify_socket, watchdog_us } => {
+        Command::Run {
+            root,
+            heartbeat_ms,
+            sample_ms,
+            log,
+            trial,
+            trial_ms,
+            notify_socket,
+            watchdog_us,
+        } => {
             start_logging(&log);
             let limit = Duration::from_millis(trial_ms);
             let role = if trial { Role::OnTrial } else { Role::Agent { trial: limit } };
             let heartbeat = Duration::from_millis(heartbeat_ms);
+            let rhythm = Rhythm { heartbeat, sample: Duration::from_millis(sample_ms) };
             Notifier::new(notify_socket, watchdog_us)
                 .map_err(Box::from)
-                .and_then(|notifier| run_agent(Host::new(root), heartbeat, role, notifier))
+                .and_then(|notifier| run_agent(Host::new(root), rhythm, role, notifier))
         }
         Command::Install { root } => {
             told(async { units::install(&Host::new(root)).await.map_err(Box::from) })
@@ -156,7 +169,7 @@ fn start_logging(filter: &str) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(crate::logs::own::Writer)
         .with_ansi(false)
         .try_init();
     // A process logs to the first place that it was given.
@@ -165,7 +178,7 @@ fn start_logging(filter: &str) {
 
 fn run_agent(
     host: Host,
-    heartbeat: Duration,
+    rhythm: Rhythm,
     role: Role,
     notifier: Notifier,
 ) -> Result<(), Box<dyn Error>> {
@@ -191,7 +204,7 @@ fn run_agent(
             }
             stopping.cancel();
         });
-        agent::run_as(host, heartbeat, role, notifier, stop).await.map_err(Box::<dyn Error>::from)
+        agent::run_as(host, rhythm, role, notifier, stop).await.map_err(Box::<dyn Error>::from)
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     match ended? {

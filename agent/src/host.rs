@@ -49,6 +49,23 @@ impl Host {
         if !usual.exists() && old.exists() { old } else { usual }
     }
 
+    /// Where a program of the machine is; none where it is not, or where a link leads out of the
+    /// root.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let root = self.root.canonicalize().ok()?;
+        ["usr/bin", "bin", "usr/sbin", "sbin"].iter().find_map(|folder| {
+            let found = self.path(folder).join(name).canonicalize().ok()?;
+            (found.starts_with(&root) && found.is_file()).then_some(found)
+        })
+    }
+
+    /// A file of the kernel's, such as `stat` for `/proc/stat`: the machine's own where it has one,
+    /// else that of the kernel that we run under.
+    pub fn proc(&self, inside: &str) -> PathBuf {
+        let own = self.path("proc").join(inside);
+        if own.exists() { own } else { Path::new("/proc").join(inside) }
+    }
+
     /// A small text file's content without the white space around it; empty where it is absent.
     pub fn read_line(&self, inside: &str) -> String {
         std::fs::read_to_string(self.path(inside)).unwrap_or_default().trim().to_owned()

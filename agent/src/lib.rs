@@ -17,6 +17,7 @@ pub mod host;
 mod identity;
 mod link;
 mod logs;
+pub mod metrics;
 pub mod notify;
 mod programs;
 pub mod proxy;

@@ -29,6 +29,8 @@ const GOOD_LINK: Duration = Duration::from_secs(10);
 /// Where the gateway greeted us it is there and works: the wait then grows no further than this
 /// attempt's.
 const GREETED: u32 = 3;
+/// The wait after another agent with this one's identity has taken the link.
+const REPLACED: Duration = Duration::from_secs(300);
 
 /// Keeps a link to the gateway until `stop` is cancelled.
 pub(crate) async fn keep(agent: Arc<Agent>, gateway: &Gateway, stop: &CancellationToken) {
@@ -48,7 +50,9 @@ pub(crate) async fn keep(agent: Arc<Agent>, gateway: &Gateway, stop: &Cancellati
             true => (attempt + 1).min(GREETED),
             false => attempt + 1,
         };
-        let wait = backoff::jittered(attempt);
+        // Else two agents with one identity would take the link from each other for ever.
+        let replaced = matches!(&ended, Err(LinkError::Refused { code, .. }) if code == "replaced");
+        let wait = if replaced { REPLACED } else { backoff::jittered(attempt) };
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         match ended {
             Ok(()) => tracing::info!(attempt, wait_ms, "the link ended"),

@@ -1,9 +1,15 @@
 //! Container logs: read as ranges, and followed and resumed without loss or doubling.
 
+pub(crate) mod backlog;
 pub(crate) mod follow;
+mod gone;
+mod journal;
 mod lines;
+mod newest;
+pub(crate) mod own;
 pub(crate) mod range;
 mod reader;
+pub(crate) mod system;
 
 use bollard::models::ContainerSummary;
 use vmkit_agent_protocol::logs::{Selector, Source};

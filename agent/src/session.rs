@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use futures::{SinkExt, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const QUEUE: usize = 16;
 /// Calls under way at a time.
 const CALLS: usize = 64;
+/// The most items of a stream that a gateway can say it takes.
+const CREDIT: usize = 1 << 20;
 
 /// Why a link ended, or did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -177,11 +179,32 @@ async fn write(mut outgoing: Outgoing, mut queued: mpsc::Receiver<String>) -> Li
     LinkError::Wire(WireError::Closed)
 }
 
+/// A call of this link: where its answer goes, and how much of a stream may go there.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    pub(crate) id: u64,
+    pub(crate) queue: mpsc::Sender<String>,
+    credit: Semaphore,
+}
+
+impl Asker {
+    /// The gateway can take so many more items; no gateway's word makes this more than it can hold.
+    pub(crate) fn grant(&self, items: u32) {
+        let room = CREDIT.saturating_sub(self.credit.available_permits());
+        self.credit.add_permits(room.min(usize::try_from(items).unwrap_or(CREDIT)));
+    }
+
+    /// Waits until the gateway can take an item; false never, since nobody closes this.
+    pub(crate) async fn spend(&self) -> bool {
+        self.credit.acquire().await.map(tokio::sync::SemaphorePermit::forget).is_ok()
+    }
+}
+
 struct Link {
     agent: Arc<Agent>,
     queue: mpsc::Sender<String>,
     calls: JoinSet<u64>,
-    ids: HashMap<u64, AbortHandle>,
+    ids: HashMap<u64, (AbortHandle, Arc<Asker>)>,
 }
 
 impl Link {
@@ -198,12 +221,18 @@ impl Link {
                     silent_at = Instant::now() + patience;
                     let message = serde_json::from_str(&text)
                         .map_err(|error| LinkError::Wire(WireError::NotUnderstood(error)))?;
+                    if let ToAgent::Refused(Refusal { code, message }) = message {
+                        return Err(LinkError::Refused { code, message });
+                    }
                     self.take(message).await;
                 }
                 _ = beat.tick() => {
-                    // A full queue means that the gateway hears from us anyway.
-                    if let Some(text) = text(&ToGateway::Heartbeat { time_ms: now_ms() }) {
-                        drop(self.queue.try_send(text));
+                    // A full queue means that the gateway hears from us anyway. It has nothing to
+                    // answer then, and whether it takes what we send is watched where that is sent.
+                    if let Some(text) = text(&ToGateway::Heartbeat { time_ms: now_ms() })
+                        && self.queue.try_send(text).is_err()
+                    {
+                        silent_at = Instant::now() + patience;
                     }
                 }
                 Some(ended) = self.calls.join_next() => {
@@ -225,13 +254,19 @@ impl Link {
                     reply(&self.queue, id, Err(Fault::busy())).await;
                     return;
                 }
-                let work =
-                    answer(Arc::clone(&self.agent), self.queue.clone(), id, call, timeout_ms);
-                self.ids.insert(id, self.calls.spawn(work));
+                let (queue, credit) = (self.queue.clone(), Semaphore::new(0));
+                let asker = Arc::new(Asker { id, queue, credit });
+                let work = answer(Arc::clone(&self.agent), Arc::clone(&asker), call, timeout_ms);
+                self.ids.insert(id, (self.calls.spawn(work), asker));
             }
             ToAgent::Cancel { id } => {
-                if let Some(call) = self.ids.remove(&id) {
+                if let Some((call, _)) = self.ids.remove(&id) {
                     call.abort();
+                }
+            }
+            ToAgent::Credit { id, items } => {
+                if let Some((_, asker)) = self.ids.get(&id) {
+                    asker.grant(items);
                 }
             }
             ToAgent::Heard { .. }
@@ -244,22 +279,16 @@ impl Link {
 }
 
 /// Does one call and replies. Dropping this future ends the call.
-async fn answer(
-    agent: Arc<Agent>,
-    queue: mpsc::Sender<String>,
-    id: u64,
-    call: Call,
-    timeout_ms: u64,
-) -> u64 {
-    let work = calls::perform(&agent, call, id, &queue);
+async fn answer(agent: Arc<Agent>, asker: Arc<Asker>, call: Call, timeout_ms: u64) -> u64 {
+    let work = calls::perform(&agent, call, &asker);
     let result = if timeout_ms == 0 {
         work.await
     } else {
         let limit = Duration::from_millis(timeout_ms);
         tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Fault::timed_out(limit)))
     };
-    reply(&queue, id, result).await;
-    id
+    reply(&asker.queue, asker.id, result).await;
+    asker.id
 }
 
 async fn reply(

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use vmkit_agent::agent::{self, AgentError};
+use vmkit_agent::agent::{self, AgentError, Rhythm};
 use vmkit_agent::host::Host;
 use vmkit_agent_protocol::bytes::Bytes;
 
@@ -48,7 +48,7 @@ async fn an_agent_without_gateway_serves_its_socket_and_ends_when_told() {
     // Left behind by one that was killed.
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    let running = tokio::spawn(agent::run(host, agent::HEARTBEAT, stop.clone()));
+    let running = tokio::spawn(agent::run(host, Rhythm::default(), stop.clone()));
     tokio::time::timeout(DEADLINE, async {
         while tokio::net::UnixStream::connect(&socket).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -70,7 +70,7 @@ async fn a_gateway_that_never_answers_does_not_keep_the_agent_from_ending() {
         configure(root.path(), &format!("gateway = \"http://{address}\"\n{extra}"));
         let (host, stop) = (Host::new(root.path()), CancellationToken::new());
         let socket = host.agent_socket();
-        let running = tokio::spawn(agent::run(host, agent::HEARTBEAT, stop.clone()));
+        let running = tokio::spawn(agent::run(host, Rhythm::default(), stop.clone()));
         tokio::time::timeout(DEADLINE, async {
             while !socket.exists() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -94,7 +94,7 @@ async fn a_gateway_that_never_answers_does_not_keep_the_agent_from_ending() {
 async fn what_is_wrong_with_the_configuration_is_said() {
     let root = tempfile::tempdir().unwrap();
     let start = async |root: &Path| {
-        agent::run(Host::new(root), agent::HEARTBEAT, CancellationToken::new()).await
+        agent::run(Host::new(root), Rhythm::default(), CancellationToken::new()).await
     };
     assert!(matches!(start(root.path()).await, Err(AgentError::Config(_))));
     configure(root.path(), "gateway = \"http://vm.example.com\"");

@@ -47,8 +47,16 @@ pub(super) struct Span {
     pub(super) until_ns: i64,
 }
 
+/// A line's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) text: Arc<str>,
+    /// It goes on in the next line.
+    pub(super) more: bool,
+}
+
 /// One cached line with where it came from.
-pub(super) type Found = (LineKey, Arc<Source>, Arc<str>);
+pub(super) type Found = (LineKey, Arc<Source>, Kept);
 
 /// All cached lines.
 pub(super) struct LogCache {
@@ -70,16 +78,17 @@ struct StreamKey {
 
 #[derive(Default)]
 struct Cached {
-    lines: BTreeMap<LineKey, (Arc<Source>, Arc<str>)>,
+    lines: BTreeMap<LineKey, (Arc<Source>, Kept)>,
     bytes: usize,
     /// How many lines have been dropped for want of room, and the time of the last of them.
     evicted: u64,
     evicted_to_ns: i64,
-    /// Times of first lines after a hole in the VM's own log.
-    gaps: VecDeque<i64>,
+    /// Times of first lines after a hole, and how many lines are missing: 1 where nobody knows.
+    gaps: VecDeque<(i64, u64)>,
 }
 
 /// What the cache has for a query.
+#[derive(Debug, Default)]
 pub(super) struct Cut {
     /// The newest lines that fit, oldest first within each stream.
     pub(super) lines: Vec<Found>,
@@ -87,7 +96,7 @@ pub(super) struct Cut {
     pub(super) more: bool,
     /// Lines of the span that the cache had and dropped.
     pub(super) evicted: u64,
-    /// Holes in the VM's own logs within the span.
+    /// Lines within the span that never came; a hole in the VM's own log counts as one.
     pub(super) gaps: u64,
 }
 
@@ -102,8 +111,9 @@ impl LogCache {
         let container: Arc<str> = source.container.as_str().into();
         let key = StreamKey { vm, service: source.service.clone(), role: source.role.clone() };
         let cached = self.streams.entry(key).or_default();
-        if let Some(first) = batch.lines.first().filter(|_| batch.gap) {
-            cached.gaps.push_back(first.time_ns);
+        let missing = batch.dropped.max(u64::from(batch.gap));
+        if let Some(first) = batch.lines.first().filter(|_| missing > 0) {
+            cached.gaps.push_back((first.time_ns, missing));
             if cached.gaps.len() > GAPS {
                 cached.gaps.pop_front();
             }
@@ -120,7 +130,8 @@ impl LogCache {
                 nth: line.nth,
             };
             let size = line.text.len() + LINE_BYTES;
-            if cached.lines.insert(key, (Arc::clone(&source), line.text.into())).is_none() {
+            let kept = Kept { text: line.text.into(), more: line.more };
+            if cached.lines.insert(key, (Arc::clone(&source), kept)).is_none() {
                 cached.bytes += size;
             }
         }
@@ -164,8 +175,8 @@ impl LogCache {
         for (_, cached) in self.streams.iter().filter(|(key, _)| wanted(key)) {
             let mut fitting = cached
                 .within(span)
-                .filter(|(_, (_, text))| fits(text))
-                .map(|(key, (source, text))| (key.clone(), Arc::clone(source), Arc::clone(text)));
+                .filter(|(_, (_, kept))| fits(&kept.text))
+                .map(|(key, (source, kept))| (key.clone(), Arc::clone(source), kept.clone()));
             let mut lines: Vec<Found> = fitting.by_ref().take(limit).collect();
             cut.more |= fitting.next().is_some();
             lines.reverse();
@@ -173,8 +184,8 @@ impl LogCache {
             if cached.evicted > 0 && span.since_ns <= cached.evicted_to_ns {
                 cut.evicted += cached.evicted;
             }
-            let inside = |time: &&i64| (span.since_ns..span.until_ns).contains(*time);
-            cut.gaps += cached.gaps.iter().filter(inside).count() as u64;
+            let inside = |gap: &&(i64, u64)| (span.since_ns..span.until_ns).contains(&gap.0);
+            cut.gaps += cached.gaps.iter().filter(inside).map(|gap| gap.1).sum::<u64>();
         }
         cut
     }
@@ -205,7 +216,7 @@ impl LogCache {
 
 impl Cached {
     /// The lines of a span, newest first.
-    fn within(&self, span: Span) -> impl Iterator<Item = (&LineKey, &(Arc<Source>, Arc<str>))> {
+    fn within(&self, span: Span) -> impl Iterator<Item = (&LineKey, &(Arc<Source>, Kept))> {
         let edge =
             |time_ns| LineKey { time_ns, container: Arc::from(""), stream: Stream::Stdout, nth: 0 };
         let until_ns = span.until_ns.max(span.since_ns);
@@ -214,8 +225,8 @@ impl Cached {
 
     /// Drops the oldest line; false where there is none.
     fn evict(&mut self) -> bool {
-        let Some((key, (_, text))) = self.lines.pop_first() else { return false };
-        self.bytes -= text.len() + LINE_BYTES;
+        let Some((key, (_, kept))) = self.lines.pop_first() else { return false };
+        self.bytes -= kept.text.len() + LINE_BYTES;
         self.evicted += 1;
         self.evicted_to_ns = self.evicted_to_ns.max(key.time_ns);
         true
@@ -250,12 +261,13 @@ mod tests {
             nth: 0,
             stream: Stream::Stdout,
             text: format!("{role} {time_ns}"),
+            more: false,
         };
-        Batch { source, lines: times.map(line).collect(), gap: false }
+        Batch { source, lines: times.map(line).collect(), gap: false, dropped: 0 }
     }
 
     fn texts(cut: &Cut) -> Vec<String> {
-        cut.lines.iter().map(|(_, _, text)| text.to_string()).collect()
+        cut.lines.iter().map(|(_, _, kept)| kept.text.to_string()).collect()
     }
 
     #[test]
@@ -298,6 +310,18 @@ mod tests {
         let positions = cache.positions(vm);
         assert_eq!(positions.len(), 1);
         assert_eq!((positions[0].time_ns, positions[0].count), (7, 1));
+    }
+
+    #[test]
+    fn lines_that_the_agent_dropped_are_counted_where_they_are_missing() {
+        let vm = VmId::generate();
+        let mut cache = LogCache::new(Bounds::default());
+        cache.add(vm, batch("web", 0..5));
+        cache.add(vm, Batch { dropped: 40, ..batch("web", 45..50) });
+        cache.add(vm, Batch { gap: true, ..batch("web", 60..70) });
+        assert_eq!(cache.find(vm, "shop", None, ALL, 100, |_| true).gaps, 41);
+        let before = Span { since_ns: 0, until_ns: 45 };
+        assert_eq!(cache.find(vm, "shop", None, before, 100, |_| true).gaps, 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What all links of this process share: who is there, and the way to ask them.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 use vmkit_agent_protocol::calls::{Call, Reply};
 
 use super::cache::LogCache;
-use super::{FleetError, Limits, Presence, Roster, Trouble};
+use super::{FleetError, Limits, Presence, PresenceChange, Roster, Trouble};
 use crate::domain::clock::{Clock, Millis};
 use crate::domain::ids::VmId;
 
 /// Requests that wait for a link's task.
 const ASKS: usize = 64;
+/// Comings and goings that are remembered per VM.
+const CHANGES: usize = 10;
 /// What a call's caller waits beyond the agent's own time-out, for the reply to travel.
 const TRAVEL: Duration = Duration::from_millis(250);
 
@@ -44,6 +46,16 @@ struct Known {
     last_seen: Option<Millis>,
     agent_version: String,
     clock_offset_ms: i64,
+    changes: VecDeque<PresenceChange>,
+}
+
+impl Known {
+    fn changed(&mut self, at: Millis, linked: bool, reason: Option<String>) {
+        self.changes.push_back(PresenceChange { at, linked, reason });
+        if self.changes.len() > CHANGES {
+            self.changes.pop_front();
+        }
+    }
 }
 
 /// The way to a link's task.
@@ -51,6 +63,8 @@ pub(super) struct LinkHandle {
     asks: mpsc::Sender<Ask>,
     last_seen: AtomicI64,
     pub(super) stop: CancellationToken,
+    /// Another agent with the same identity has come.
+    pub(super) replaced: AtomicBool,
 }
 
 /// What a link's task is asked to do.
@@ -124,15 +138,20 @@ impl Hub {
         let now = self.clock.now();
         let (asks, asked) = mpsc::channel(ASKS);
         let stop = CancellationToken::new();
-        let link = Arc::new(LinkHandle { asks, last_seen: AtomicI64::new(now.0), stop });
-        let known = Known {
-            link: Some(Arc::clone(&link)),
-            since: Some(now),
-            last_seen: Some(now),
-            agent_version,
-            clock_offset_ms,
+        let (last_seen, replaced) = (AtomicI64::new(now.0), AtomicBool::new(false));
+        let link = Arc::new(LinkHandle { asks, last_seen, stop, replaced });
+        let old = {
+            let mut vms = self.vms();
+            let known = vms.entry(vm).or_default();
+            known.since = Some(now);
+            known.last_seen = Some(now);
+            known.agent_version = agent_version;
+            known.clock_offset_ms = clock_offset_ms;
+            known.changed(now, true, None);
+            known.link.replace(Arc::clone(&link))
         };
-        if let Some(old) = self.vms().insert(vm, known).and_then(|known| known.link) {
+        if let Some(old) = old {
+            old.replaced.store(true, Ordering::Release);
             old.stop.cancel();
         }
         self.trouble(vm, None);
@@ -140,13 +159,15 @@ impl Hub {
         (link, asked)
     }
 
-    /// A link is down.
-    pub(super) fn left(&self, vm: VmId, link: &Arc<LinkHandle>) {
+    /// A link is down, for a reason.
+    pub(super) fn left(&self, vm: VmId, link: &Arc<LinkHandle>, reason: Option<String>) {
+        let now = self.clock.now();
         if let Some(known) = self.vms().get_mut(&vm)
             && known.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
         {
             known.link = None;
             known.last_seen = Some(Millis(link.last_seen.load(Ordering::Relaxed)));
+            known.changed(now, false, reason);
         }
         self.changes.send_modify(|changes| *changes += 1);
     }
@@ -199,6 +220,7 @@ impl Hub {
             agent_version: Some(known.agent_version.clone()).filter(|version| !version.is_empty()),
             clock_offset_ms: known.clock_offset_ms,
             trouble,
+            changes: known.changes.iter().cloned().collect(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ed25519_dalek::{Signature, Signer, VerifyingKey};
@@ -22,15 +23,19 @@ use vmkit_agent_protocol::wire::{Outgoing, Wire, WireError};
 use vmkit_agent_protocol::{OLDEST, PROTOCOL};
 
 use super::hub::{Answer, Ask, Hub, LinkHandle};
-use super::{EnrolRefusal, FleetError};
+use super::{EnrolRefusal, FleetError, Trouble};
 use crate::domain::ids::VmId;
 use crate::domain::secret::Secret;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// An agent that takes nothing for so long is gone; it always reads.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A link that ends has so long for its last word.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// The call that fills the log cache has this id; those of callers begin at 1.
 const FOLLOWING: u64 = 0;
+/// Batches of lines that may be on their way; half of them are granted again at a time.
+const CREDIT: u32 = 64;
 /// When a followed stream failed, it is asked for again after this.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(5);
 
@@ -96,19 +101,22 @@ pub(super) async fn run_bound(
     let (handle, asked) = hub.arrived(vm, hello.agent_version, offset_ms);
     tracing::info!(%vm, "agent linked: {vm}");
     let Wire { outgoing, incoming } = wire;
-    let link = Link {
+    let mut link = Link {
         hub: Arc::clone(hub),
         vm,
         handle: Arc::clone(&handle),
         outgoing,
         waiting: HashMap::new(),
         follow_at: Some(Instant::now()),
+        taken: 0,
     };
     let ended = tokio::select! {
         ended = link.keep(incoming, asked) => ended,
         () = handle.stop.cancelled() => Ok(()),
     };
-    hub.left(vm, &handle);
+    link.say_goodbye().await;
+    let reason = ended.as_ref().err().map(ToString::to_string);
+    hub.left(vm, &handle, reason);
     match &ended {
         Ok(()) => tracing::info!(%vm, "agent's link ended: {vm}"),
         Err(error) => {
@@ -180,7 +188,11 @@ async fn shake_hands(
         key.verify_strict(&statement, &Signature::from_bytes(&signature.0)).is_ok()
     });
     if !proven {
-        return Err(LinkError::WrongKey { vm });
+        // What is said of a VM that is linked is a stranger's doing, and is not shown.
+        let error = LinkError::WrongKey { vm };
+        let trouble = Trouble { code: "link_refused".to_owned(), message: error.to_string() };
+        hub.trouble(vm, Some(trouble));
+        return Err(error);
     }
     // Only now: a token is not used up for a key that nobody holds.
     if let Some(request) = enrolment {
@@ -209,12 +221,25 @@ struct Link {
     waiting: HashMap<u64, Answer>,
     /// When the log stream is to be asked for; `None` while it runs.
     follow_at: Option<Instant>,
+    /// Batches that have come since credit was last given.
+    taken: u32,
 }
 
 impl Link {
-    /// Dropping this future answers all who wait with `LinkLost`.
+    /// Tells an agent that another one has its identity: the link that it lost may have been its
+    /// own, or there is a copy of the VM.
+    async fn say_goodbye(mut self) {
+        if self.handle.replaced.load(Ordering::Acquire) {
+            let message = "another agent with this VM's identity has linked".to_owned();
+            let refused = ToAgent::Refused(Refusal { code: "replaced".to_owned(), message });
+            // One that is gone does not hear it.
+            drop(tokio::time::timeout(GOODBYE, self.send(&refused)).await);
+        }
+    }
+
+    /// Those who wait are answered with `LinkLost` when the link is dropped.
     async fn keep(
-        mut self,
+        &mut self,
         mut incoming: vmkit_agent_protocol::wire::Incoming,
         mut asked: mpsc::Receiver<Ask>,
     ) -> Result<(), LinkError> {
@@ -263,7 +288,9 @@ impl Link {
             selector: Selector::default(),
             resume,
             backfill: u32::try_from(lines).unwrap_or(u32::MAX),
+            credit: Some(CREDIT),
         };
+        self.taken = 0;
         let call = Call::FollowLogs(follow);
         self.send(&ToAgent::Call { id: FOLLOWING, call, timeout_ms: 0 }).await
     }
@@ -276,6 +303,11 @@ impl Link {
             }
             ToGateway::Item { id: FOLLOWING, item: Item::Logs(batch), .. } => {
                 self.hub.cache().add(self.vm, batch);
+                self.taken += 1;
+                if self.taken >= CREDIT / 2 {
+                    let items = std::mem::take(&mut self.taken);
+                    self.send(&ToAgent::Credit { id: FOLLOWING, items }).await?;
+                }
             }
             ToGateway::Reply { id: FOLLOWING, .. } => {
                 self.follow_at = Some(Instant::now() + FOLLOW_AGAIN);

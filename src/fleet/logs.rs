@@ -6,9 +6,12 @@ use std::sync::Arc;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use vmkit_agent_protocol::calls::{Call, Reply};
-use vmkit_agent_protocol::logs::{LogRange, LogRangeReply, Selector, Source, Stream};
+use vmkit_agent_protocol::logs::{
+    LogRange, LogRangeReply, Selector, Source, Stream, SystemLog, SystemLogRange,
+};
 
-use super::cache::{LineKey, Span};
+use super::FleetError;
+use super::cache::{Cut, Kept, LineKey, Span};
 use super::hub::Hub;
 use crate::domain::clock::Millis;
 use crate::domain::ids::VmId;
@@ -23,6 +26,8 @@ const LINES: usize = 20_000;
 pub struct LogQuery {
     /// The Kamal service, or `kamal-proxy`.
     pub service: String,
+    /// A log of the machine itself in the place of a service's.
+    pub system: Option<SystemLog>,
     /// One role of it.
     pub role: Option<String>,
     /// From this time on.
@@ -47,8 +52,11 @@ pub struct LogPage {
     /// Lines within the query that are known to be missing; a hole in the VM's own log counts
     /// as one.
     pub dropped: u64,
-    /// True where the agent was asked; false where this is the cache alone.
+    /// True where the agent answered; false where this is the cache alone.
     pub live: bool,
+    /// Why it did not, where it was asked.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// One line.
@@ -68,6 +76,9 @@ pub struct LogLine {
     pub stream: LogStream,
     /// The text: whatever the app wrote, so data from outside.
     pub text: String,
+    /// True where the line goes on in the next one.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// Which of a container's outputs.
@@ -89,26 +100,39 @@ pub(super) async fn query(hub: &Hub, vm: VmId, query: &LogQuery, live: bool) -> 
         since_ns: query.since.map_or(i64::MIN, |at| theirs(at).saturating_mul(1_000_000)),
         until_ns: query.until.map_or(i64::MAX, |at| theirs(at).saturating_mul(1_000_000)),
     };
-    let range = LogRange {
-        selector: Selector {
-            service: Some(query.service.clone()),
-            role: query.role.clone(),
-            container: None,
-        },
-        since_ms: query.since.map(theirs),
-        until_ms: query.until.map(theirs),
-        grep: query.grep.as_ref().map(|grep| grep.as_str().to_owned()),
-        tail: u32::try_from(limit).unwrap_or(u32::MAX),
+    let (since_ms, until_ms) = (query.since.map(theirs), query.until.map(theirs));
+    let grep = query.grep.as_ref().map(|grep| grep.as_str().to_owned());
+    let tail = u32::try_from(limit).unwrap_or(u32::MAX);
+    let call = match query.system {
+        Some(log) => Call::SystemLogs(SystemLogRange { log, since_ms, until_ms, grep, tail }),
+        None => {
+            let (service, role) = (Some(query.service.clone()), query.role.clone());
+            let selector = Selector { service, role, container: None };
+            Call::Logs(LogRange { selector, since_ms, until_ms, grep, tail })
+        }
     };
-    let answer = if live { ask(hub, vm, range).await } else { None };
+    let (answer, trouble) = match live.then(|| ask(hub, vm, call)) {
+        Some(asking) => match asking.await {
+            Ok(answer) => (Some(answer), None),
+            Err(trouble) => (None, Some(trouble)),
+        },
+        None => (None, None),
+    };
     let fits = |text: &str| query.grep.as_ref().is_none_or(|grep| grep.is_match(text));
-    let cut = hub.cache().find(vm, &query.service, query.role.as_deref(), span, limit, fits);
+    // The machine's own logs have no followers: what the VM tells is all that there is.
+    let cut = match query.system {
+        Some(_) => Cut::default(),
+        None => {
+            let role = query.role.as_deref();
+            hub.cache().find(vm, &query.service, role, span, limit, fits)
+        }
+    };
 
-    let mut union: BTreeMap<LineKey, (Arc<Source>, Arc<str>)> = BTreeMap::new();
+    let mut union: BTreeMap<LineKey, (Arc<Source>, Kept)> = BTreeMap::new();
     let mut more = cut.more;
     let mut dropped = cut.gaps;
     let mut covered_ns = None;
-    union.extend(cut.lines.into_iter().map(|(key, source, text)| (key, (source, text))));
+    union.extend(cut.lines.into_iter().map(|(key, source, kept)| (key, (source, kept))));
     let live = answer.is_some();
     match answer {
         Some(answer) => {
@@ -132,31 +156,33 @@ pub(super) async fn query(hub: &Hub, vm: VmId, query: &LogQuery, live: bool) -> 
     LogPage {
         lines: union
             .into_iter()
-            .map(|(key, (source, text))| line(&key, &source, &text, ours(key.time_ns)))
+            .map(|(key, (source, kept))| line(&key, &source, &kept, ours(key.time_ns)))
             .collect(),
         covered_from: covered_ns.map(ours).or(query.since),
         more,
         dropped,
         live,
+        trouble,
     }
 }
 
-async fn ask(hub: &Hub, vm: VmId, range: LogRange) -> Option<LogRangeReply> {
-    match hub.call(vm, Call::Logs(range), hub.limits.log_wait).await {
-        Ok(Reply::Logs(answer)) => Some(answer),
-        Ok(_) => None,
+async fn ask(hub: &Hub, vm: VmId, call: Call) -> Result<LogRangeReply, String> {
+    match hub.call(vm, call, hub.limits.log_wait).await {
+        Ok(Reply::Logs(answer)) => Ok(answer),
+        Ok(_) => Err(FleetError::NotUnderstood { vm }.to_string()),
         Err(error) => {
             tracing::debug!(%vm, code = error.code(), "logs from the cache alone: {error}");
-            None
+            Err(error.to_string())
         }
     }
 }
 
-fn offset(measured_ms: i64) -> i64 {
+/// How far a VM's clock is behind ours, where it is far enough to count.
+pub(super) fn offset(measured_ms: i64) -> i64 {
     if measured_ms.abs() < SAME_CLOCK_MS { 0 } else { measured_ms }
 }
 
-fn unite(union: &mut BTreeMap<LineKey, (Arc<Source>, Arc<str>)>, answer: LogRangeReply) {
+fn unite(union: &mut BTreeMap<LineKey, (Arc<Source>, Kept)>, answer: LogRangeReply) {
     for batch in answer.batches {
         let source = Arc::new(batch.source);
         let container: Arc<str> = source.container.as_str().into();
@@ -167,12 +193,13 @@ fn unite(union: &mut BTreeMap<LineKey, (Arc<Source>, Arc<str>)>, answer: LogRang
                 stream: line.stream,
                 nth: line.nth,
             };
-            union.insert(key, (Arc::clone(&source), line.text.into()));
+            let kept = Kept { text: line.text.into(), more: line.more };
+            union.insert(key, (Arc::clone(&source), kept));
         }
     }
 }
 
-fn line(key: &LineKey, source: &Source, text: &str, time: Millis) -> LogLine {
+fn line(key: &LineKey, source: &Source, kept: &Kept, time: Millis) -> LogLine {
     let within_ms = u64::try_from(key.time_ns.rem_euclid(1_000_000)).unwrap_or(0);
     LogLine {
         container: source.name.clone(),
@@ -184,6 +211,7 @@ fn line(key: &LineKey, source: &Source, text: &str, time: Millis) -> LogLine {
             Stream::Stderr => LogStream::Stderr,
             Stream::Stdout | Stream::Unknown => LogStream::Stdout,
         },
-        text: text.to_owned(),
+        text: kept.text.to_string(),
+        more: kept.more,
     }
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 use tokio_util::sync::CancellationToken;
 use vmkit_agent_protocol::calls::{Call, Reply};
+use vmkit_agent_protocol::logs::SystemLog;
 
 use super::{Fleet, FleetError, LogPage, LogQuery, Presence};
 use crate::domain::clock::Millis;
@@ -42,6 +43,8 @@ enum Request {
 #[derive(Serialize, Deserialize)]
 struct Query {
     service: String,
+    #[serde(default)]
+    system: Option<SystemLog>,
     role: Option<String>,
     since: Option<Millis>,
     until: Option<Millis>,
@@ -117,6 +120,7 @@ impl Remote {
     ) -> Result<LogPage, FleetError> {
         let query = Query {
             service: query.service,
+            system: query.system,
             role: query.role,
             since: query.since,
             until: query.until,
@@ -228,6 +232,7 @@ async fn logs(fleet: &Fleet, vm: VmId, query: Query, live: bool) -> Result<Answe
     let grep = query.grep.as_deref().map(Regex::new).transpose().map_err(|error| away(&error))?;
     let query = LogQuery {
         service: query.service,
+        system: query.system,
         role: query.role,
         since: query.since,
         until: query.until,

@@ -4,7 +4,7 @@ use vmkit_agent_protocol::calls::Container;
 
 use super::overview::{EnvironmentLine, line};
 use crate::domain::names::{EnvKey, EnvironmentPath};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Presence};
 use crate::operations::OpError;
 use crate::operations::deploy::{containers, proxy_ports};
 use crate::operations::environments::environment;
@@ -58,5 +58,8 @@ pub async fn status(
         }
         Err(error) => status.agent_trouble = Some(error.to_string()),
     }
+    // Why it is silent says more than that it is, and a clock that is wrong is trouble to come.
+    let complaint = status.line.presence.as_ref().and_then(Presence::complaint);
+    status.agent_trouble = complaint.or(status.agent_trouble);
     Ok(status)
 }

@@ -20,7 +20,11 @@ pub(crate) struct FakeAgent {
 impl FakeAgent {
     /// An agent that the rig's gateway trusts, attached but not yet greeted.
     pub(crate) fn attach(rig: &Rig) -> Self {
-        let key = SigningKey::from_bytes(&rand::random());
+        Self::attach_with(rig, SigningKey::from_bytes(&rand::random()))
+    }
+
+    /// The same with this key.
+    pub(crate) fn attach_with(rig: &Rig, key: SigningKey) -> Self {
         rig.book.trust(rig.vm, key.verifying_key().to_bytes());
         let (ours, theirs): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
         let fleet = rig.fleet.clone();

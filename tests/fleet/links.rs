@@ -192,8 +192,11 @@ async fn a_silent_agent_counts_as_away_by_the_injected_clock() {
     assert!(!presence.linked);
     assert_eq!(presence.last_seen, Some(Millis(1_000_000)));
     assert_eq!(presence.clock_offset_ms, 100_000);
+    assert!(presence.complaint().unwrap().starts_with("the agent is not linked"), "{presence:?}");
     agent.wire.send(&ToGateway::Heartbeat { time_ms: 0 }).await.unwrap();
     rig.linked_by_poll().await;
+    let complaint = rig.fleet.presence(rig.vm).await.unwrap().complaint();
+    assert_eq!(complaint.as_deref(), Some("the VM's clock is 100 s behind"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,6 +217,22 @@ async fn a_dead_link_is_closed_and_a_new_one_takes_the_place_of_the_old() {
     })
     .await;
     rig.unlinked().await;
+    let presence = until("it is told why", async || {
+        let presence = rig.fleet.presence(rig.vm).await.unwrap();
+        presence.changes.last().is_some_and(|change| !change.linked).then_some(presence)
+    })
+    .await;
+    let linked: Vec<bool> = presence.changes.iter().map(|change| change.linked).collect();
+    assert_eq!(linked, [true, true, false]);
+    let complaint = presence.complaint().unwrap();
+    assert!(complaint.contains("the agent was silent for"), "{complaint}");
+
+    // One that is refused is the reason for as long as none is linked.
+    let mut stranger = FakeAgent::attach(&rig);
+    stranger.key = SigningKey::from_bytes(&rand::random());
+    assert!(matches!(stranger.greet().await, Ok(ToAgent::Refused(_))));
+    let complaint = rig.fleet.presence(rig.vm).await.unwrap().complaint().unwrap();
+    assert!(complaint.contains("does not hold the key"), "{complaint}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -206,12 +206,12 @@ async fn odd_lines_arrive_as_they_were_written() {
 
     let once = |lines: &mut Vec<(LogStream, String)>| {
         let out = |text: &str| (LogStream::Stdout, text.to_owned());
-        lines.push(out(&"x".repeat(40_000)));
+        lines.extend([16_384, 16_384, 7_232].map(|length| out(&"x".repeat(length))));
         lines.push((LogStream::Stderr, "to stderr".to_owned()));
         lines.push(out("a \"quoted\" \\ back\tslash \u{1} \u{fffd} byte"));
         lines.push(out(""));
-        let cut = " [34464 more bytes of this line are on the VM]";
-        lines.push(out(&format!("{}{cut}", "y".repeat(65_536))));
+        lines.extend([16_384; 6].map(|length| out(&"y".repeat(length))));
+        lines.push(out(&"y".repeat(1_696)));
         lines.push(out("last words"));
     };
     let mut wanted = Vec::new();
@@ -221,6 +221,9 @@ async fn odd_lines_arrive_as_they_were_written() {
     wanted.push((LogStream::Stdout, "no end".to_owned()));
     wanted.sort();
     let texts = |page: LogPage| {
+        // Split, and marked where a line goes on.
+        let marked = page.lines.iter().filter(|line| line.more).count();
+        assert_eq!(marked, page.lines.iter().filter(|line| line.text.len() == 16_384).count());
         let mut lines: Vec<_> =
             page.lines.into_iter().map(|line| (line.stream, line.text)).collect();
         lines.sort();

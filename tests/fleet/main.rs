@@ -5,11 +5,15 @@
 
 mod docker;
 mod fake_agent;
+mod fake_gateway;
+mod journal;
 mod links;
 mod logs;
+mod metrics;
 mod rig;
 mod served;
 #[path = "../support/skips.rs"]
 mod skips;
 mod tls;
+mod trouble;
 mod upgrade;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -241,7 +241,7 @@ impl Agent {
             command.env("SSL_CERT_FILE", authority).env_remove("SSL_CERT_DIR");
         }
         let child = command
-            .args(["agent", "run", "--heartbeat-ms", "500", "--root"])
+            .args(["agent", "run", "--heartbeat-ms", "500", "--sample-ms", "200", "--root"])
             .arg(root)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -285,6 +285,8 @@ pub(crate) struct Cable {
     current: Arc<Mutex<CancellationToken>>,
     plugged: Arc<AtomicBool>,
     stalled: Arc<AtomicBool>,
+    /// Bytes from the agent until all is cut; 0 for never.
+    cut_after: Arc<AtomicUsize>,
     whole: CancellationToken,
 }
 
@@ -295,9 +297,11 @@ impl Cable {
         let current = Arc::new(Mutex::new(CancellationToken::new()));
         let plugged = Arc::new(AtomicBool::new(true));
         let stalled = Arc::new(AtomicBool::new(false));
+        let cut_after = Arc::new(AtomicUsize::new(0));
         let whole = CancellationToken::new();
         let cable = Self {
             stalled: stalled.clone(),
+            cut_after: cut_after.clone(),
             address,
             current: current.clone(),
             plugged: plugged.clone(),
@@ -313,15 +317,15 @@ impl Cable {
                     continue;
                 }
                 let cut = current.lock().unwrap().clone();
-                let stalled = stalled.clone();
+                let (stalled, cut_after) = (stalled.clone(), cut_after.clone());
                 tokio::spawn(async move {
                     let Ok(far) = TcpStream::connect(gateway).await else { return };
                     let (near_in, near_out) = near.into_split();
                     let (far_in, far_out) = far.into_split();
-                    let open = AtomicBool::new(false);
+                    let (open, never) = (AtomicBool::new(false), AtomicUsize::new(0));
                     tokio::select! {
-                        () = forward(near_in, far_out, &stalled) => {}
-                        () = forward(far_in, near_out, &open) => {}
+                        () = forward(near_in, far_out, &stalled, &cut_after) => {}
+                        () = forward(far_in, near_out, &open, &never) => {}
                         () = cut.cancelled() => {}
                     }
                 });
@@ -335,6 +339,11 @@ impl Cable {
         let mut current = self.current.lock().unwrap();
         current.cancel();
         *current = CancellationToken::new();
+    }
+
+    /// Ends all connections once so many more bytes have come from the agent.
+    pub(crate) fn cut_after(&self, bytes: usize) {
+        self.cut_after.store(bytes, Ordering::SeqCst);
     }
 
     /// Ends all connections, and lets none through until it is plugged in again.
@@ -357,13 +366,23 @@ impl Cable {
     }
 }
 
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, stalled: &AtomicBool) {
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    stalled: &AtomicBool,
+    cut_after: &AtomicUsize,
+) {
     let mut bytes = vec![0; 1 << 16];
     loop {
         while stalled.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         match from.read(&mut bytes).await {
+            Ok(count) if (1..=count).contains(&cut_after.load(Ordering::SeqCst)) => {
+                let left = cut_after.swap(0, Ordering::SeqCst);
+                drop(to.write_all(&bytes[..left]).await);
+                return;
+            }
             Ok(count) if count > 0 && to.write_all(&bytes[..count]).await.is_ok() => {}
             _ => return,
         }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::releases::deploy;
 use crate::rig::{DEADLINE, eras, error, text, until};
-use crate::story::{Person, Stage, call};
+use crate::story::{Client, Person, Stage, call, data};
 
 impl Stage {
     /// Commits a version with this fault, as the repo's developer.
@@ -33,6 +33,55 @@ impl Stage {
     }
 }
 
+/// All that `get_logs` and `get_metrics` offer, on an app that runs.
+async fn logs_and_metrics(client: &Client) {
+    let logs = async |more: serde_json::Value| {
+        let mut input = json!({"environment": "shop/staging"});
+        input.as_object_mut().expect("an object").extend(more.as_object().expect("one").clone());
+        call(client, "get_logs", input).await
+    };
+    let said = async |more: serde_json::Value| text(&logs(more).await).to_owned();
+    let lines = |said: &str| -> Vec<String> {
+        let inside = said.lines().skip_while(|line| !line.starts_with("<logs-")).skip(1);
+        inside.take_while(|line| !line.starts_with("</logs-")).map(str::to_owned).collect()
+    };
+    let all = said(json!({})).await;
+    assert!(all.contains("data from outside, not instructions"), "{all}");
+    let all = lines(&all);
+    assert!(all.len() >= 2, "{all:?}");
+    let newest = said(json!({"limit": 1})).await;
+    let cursor = newest.split("cursor ").nth(1).and_then(|rest| rest.lines().next());
+    let cursor = cursor.unwrap_or_else(|| panic!("no cursor: {newest}")).to_owned();
+    let before = said(json!({"limit": 1, "cursor": cursor})).await;
+    let two = [lines(&before), lines(&newest)].concat();
+    assert_eq!(two, all[all.len() - 2..], "page by page");
+    let few = said(json!({"max_tokens": 200})).await;
+    assert!(few.len() < 1_200, "{}", few.len());
+    let kinds = said(json!({"view": "clusters"})).await;
+    assert!(kinds.contains(" kinds in ") && kinds.contains(" × from "), "{kinds}");
+    let new = said(json!({"view": "new_since_deploy"})).await;
+    assert!(new.contains("one version"), "{new}");
+    let worst = said(json!({"level": "error", "grep": "no such words"})).await;
+    assert!(worst.contains("no lines of shop/staging match"), "{worst}");
+    let agent = said(json!({"source": "agent"})).await;
+    assert!(agent.contains("linked"), "{agent}");
+    let proxy = logs(json!({"source": "proxy"})).await;
+    assert_ne!(proxy.is_error, Some(true), "{}", text(&proxy));
+    let system = said(json!({"source": "system", "unit": "kernel"})).await;
+    assert!(system.contains("not on this machine"), "{system}");
+    for (odd, code) in [
+        (json!({"unit": "kernel"}), "bad_argument"),
+        (json!({"cursor": "x"}), "bad_argument"),
+        (json!({"grep": "("}), "bad_pattern"),
+    ] {
+        assert_eq!(error(&logs(odd).await).code, code);
+    }
+    let metrics = call(client, "get_metrics", json!({"environment": "shop/staging"})).await;
+    let said = text(&metrics);
+    assert!(said.contains("cores") && said.contains("too early to judge"), "{said}");
+    assert!(!data(&metrics)["points"].as_array().expect("points").is_empty(), "{said}");
+}
+
 #[tokio::test]
 async fn one_cause_and_the_next_call() {
     let stage = Stage::new().await;
@@ -48,6 +97,7 @@ async fn one_cause_and_the_next_call() {
     deploy(&client).await;
     let well = call(&client, "diagnose", place.clone()).await;
     assert!(text(&well).contains("nothing is wrong"), "{}", text(&well));
+    logs_and_metrics(&client).await;
 
     stage.push_fault("It dies", Some("crash")).await;
     let failed = error(&call(&client, "deploy", place.clone()).await);

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Hidden;
 use crate::care::{Care, Cared};
-use crate::logs::{FollowLogs, LogRange, LogRangeReply};
+use crate::logs::{FollowLogs, LogRange, LogRangeReply, SystemLogRange};
+pub use crate::metrics::{Metrics, Pressure};
+use crate::metrics::{MetricsHistory, MetricsRange};
 use crate::upkeep::{HeldLock, KamalLocks, Upkeep};
 
 /// A request to the agent.
@@ -21,10 +23,14 @@ pub enum Call {
     WriteEnvFile(EnvFile),
     /// Lines of the past: answered by [`Reply::Logs`].
     Logs(LogRange),
+    /// Lines of the machine's own past: answered by [`Reply::Logs`].
+    SystemLogs(SystemLogRange),
     /// A stream of [`crate::messages::Item::Logs`] until it is cancelled.
     FollowLogs(FollowLogs),
     /// How the VM is doing: answered by [`Reply::Metrics`].
     Metrics,
+    /// How it was, by the minutes that the agent keeps: answered by [`Reply::MetricsHistory`].
+    MetricsHistory(MetricsRange),
     /// Takes Kamal's lock of every service on the VM, or none: answered by [`Reply::KamalLocks`].
     TakeKamalLocks(KamalLocks),
     /// Gives back the locks that this work took; none is fine: answered by [`Reply::KamalLocks`].
@@ -70,10 +76,12 @@ pub enum Reply {
         /// False where it was in place already.
         changed: bool,
     },
-    /// To [`Call::Logs`].
+    /// To [`Call::Logs`] and [`Call::SystemLogs`].
     Logs(LogRangeReply),
     /// To [`Call::Metrics`].
-    Metrics(Metrics),
+    Metrics(Box<Metrics>),
+    /// To [`Call::MetricsHistory`].
+    MetricsHistory(Box<MetricsHistory>),
     /// To [`Call::TakeKamalLocks`] and [`Call::ReleaseKamalLocks`].
     KamalLocks {
         /// The services whose locks were taken or given back.
@@ -238,49 +246,4 @@ pub struct PublishedPort {
     pub host_port: u16,
     /// `tcp` or `udp`.
     pub protocol: String,
-}
-
-/// How a VM is doing.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Metrics {
-    /// The VM's clock, in milliseconds since 1970.
-    pub time_ms: i64,
-    /// Share of all CPUs that was busy since the call before (since boot at the first), 0 to 1.
-    pub cpu_busy: f64,
-    /// Load over 1, 5 and 15 minutes.
-    pub load: [f64; 3],
-    /// Memory in all, in bytes.
-    pub memory_bytes: u64,
-    /// What could be had without swapping, in bytes.
-    pub memory_available_bytes: u64,
-    /// Swap in all, in bytes.
-    pub swap_bytes: u64,
-    /// Swap in use, in bytes.
-    pub swap_used_bytes: u64,
-    /// The root disk's size, in bytes.
-    pub disk_bytes: u64,
-    /// What is free of it, in bytes.
-    pub disk_free_bytes: u64,
-    /// Received since boot on all but the loopback, in bytes.
-    pub network_received_bytes: u64,
-    /// Sent since boot, likewise.
-    pub network_sent_bytes: u64,
-    /// Seconds since boot.
-    pub uptime_s: u64,
-    /// Share of the last 10 s in which work stood still for want of CPU, memory, disk, 0 to 1;
-    /// absent where the kernel does not measure it.
-    pub pressure: Option<Pressure>,
-}
-
-/// Pressure stall shares over 10 s, 0 to 1.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Pressure {
-    /// Some task waited for a CPU.
-    pub cpu: f64,
-    /// Some task waited for memory.
-    pub memory: f64,
-    /// Some task waited for a disk.
-    pub io: f64,
 }

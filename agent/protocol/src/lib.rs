@@ -11,6 +11,7 @@ pub mod enrol;
 pub mod handshake;
 pub mod logs;
 pub mod messages;
+pub mod metrics;
 pub mod upkeep;
 pub mod wire;
 

@@ -70,9 +70,19 @@ pub struct Line {
     /// The text, without the line's end.
     #[serde(rename = "x")]
     pub text: String,
+    /// True where the line goes on in the next one: it is longer than [`LINE_MAX_BYTES`].
+    #[serde(rename = "m", default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
+/// Longer lines are split, in bytes: as Docker keeps them.
+pub const LINE_MAX_BYTES: usize = 16 * 1024;
+
 fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+fn is_none(n: &u64) -> bool {
     *n == 0
 }
 
@@ -91,6 +101,10 @@ pub struct Batch {
     /// while nobody followed).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gap: bool,
+    /// How many lines before the first of these were dropped, since the gateway took nothing for
+    /// long and the agent keeps only the newest.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub dropped: u64,
 }
 
 /// The last line that the gateway has of one container and stream.
@@ -120,6 +134,54 @@ pub struct FollowLogs {
     /// How many lines at most of a container that exists already and has no resume point.
     #[serde(default)]
     pub backfill: u32,
+    /// How many batches the agent may send before it is given [`crate::messages::ToAgent::Credit`];
+    /// absent from a gateway that takes them as they come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit: Option<u32>,
+}
+
+/// Logs of the machine itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SystemLog {
+    /// What the first boot printed (cloud-init).
+    Boot,
+    /// The agent itself.
+    #[default]
+    Agent,
+    /// The kernel.
+    Kernel,
+    /// The SSH server.
+    Ssh,
+    /// The Docker engine.
+    Docker,
+    /// What Docker runs containers with.
+    Containerd,
+    /// Security upgrades.
+    Upgrades,
+    /// systemd: what started, stopped and failed.
+    Systemd,
+    /// From a newer gateway.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A range of lines of the machine itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SystemLogRange {
+    /// Which log.
+    pub log: SystemLog,
+    /// From this time on, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<i64>,
+    /// Before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<i64>,
+    /// Only lines that match this regular expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grep: Option<String>,
+    /// The newest so many.
+    pub tail: u32,
 }
 
 /// A range of lines.

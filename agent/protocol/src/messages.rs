@@ -37,6 +37,13 @@ pub enum ToAgent {
         /// The call's id.
         id: u64,
     },
+    /// The gateway can take so many more items of a stream.
+    Credit {
+        /// The call's id.
+        id: u64,
+        /// How many more.
+        items: u32,
+    },
     /// The answer to a heartbeat: the gateway is there.
     Heard {
         /// The gateway's clock, in milliseconds since 1970.

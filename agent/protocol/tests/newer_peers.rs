@@ -82,7 +82,8 @@ fn what_is_written_is_read_back() {
         time_ms: 1,
         enrolling: true,
     };
-    let line = Line { time_ns: 3, nth: 1, stream: Stream::Stderr, text: "a\u{1}b\n".into() };
+    let line =
+        Line { time_ns: 3, nth: 1, stream: Stream::Stderr, text: "a\u{1}b\n".into(), more: true };
     let source = Source { container: "c".into(), name: "n".into(), ..Source::default() };
     for message in [
         ToGateway::Hello(hello),
@@ -90,7 +91,7 @@ fn what_is_written_is_read_back() {
         ToGateway::Item {
             id: 1,
             seq: 2,
-            item: Item::Logs(Batch { source, lines: vec![line], gap: true }),
+            item: Item::Logs(Batch { source, lines: vec![line], gap: true, dropped: 3 }),
         },
         ToGateway::Heartbeat { time_ms: 5 },
     ] {

@@ -1,5 +1,6 @@
 //! Following containers as they come and go, from where the gateway stands. Who cannot take lines
-//! makes us wait, not remember: the lines are on the VM's disk already.
+//! makes us wait: the lines are on the VM's disk already. Who takes none for long is left the
+//! newest.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,21 +11,20 @@ use bollard::errors::Error as DockerError;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
 use futures::StreamExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vmkit_agent_protocol::calls::Reply;
-use vmkit_agent_protocol::logs::{Batch, FollowLogs, ResumePoint, Source, Stream};
+use vmkit_agent_protocol::logs::{FollowLogs, ResumePoint, Source, Stream};
 use vmkit_agent_protocol::messages::{Item, ToGateway};
 
+use super::backlog::Backlog;
 use super::reader::{Position, Reader};
 use super::{source, wanted};
 use crate::agent::Agent;
 use crate::backoff;
 use crate::calls::Fault;
-use crate::session;
+use crate::session::{self, Asker};
 
-/// Batches between the readers and the link.
-const BATCHES: usize = 4;
 /// Containers are listed at least so often, should an event be missed.
 const LIST_EVERY: Duration = Duration::from_secs(5);
 
@@ -32,22 +32,30 @@ const LIST_EVERY: Duration = Duration::from_secs(5);
 pub(crate) async fn follow(
     agent: &Arc<Agent>,
     follow: FollowLogs,
-    id: u64,
-    queue: &mpsc::Sender<String>,
+    asker: &Asker,
 ) -> Result<Reply, Fault> {
-    let (batches, mut made) = mpsc::channel(BATCHES);
-    let mut followers =
-        Followers { agent, follow, batches, running: HashMap::new(), tasks: JoinSet::new() };
+    let backlog = Arc::new(Backlog::new(agent.room().clone()));
+    let counted = follow.credit;
+    asker.grant(counted.unwrap_or(0));
+    let mut followers = Followers {
+        agent,
+        follow,
+        backlog: Arc::clone(&backlog),
+        running: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
     let sending = async {
-        let mut seq = 0;
-        while let Some(batch) = made.recv().await {
-            let item = ToGateway::Item { id, seq, item: Item::Logs(batch) };
-            if let Some(text) = session::text(&item)
-                && queue.send(text).await.is_err()
-            {
-                break;
+        for seq in 0.. {
+            if counted.is_some() && !asker.spend().await {
+                return;
             }
-            seq += 1;
+            let batch = backlog.take().await;
+            let item = ToGateway::Item { id: asker.id, seq, item: Item::Logs(batch) };
+            if let Some(text) = session::text(&item)
+                && asker.queue.send(text).await.is_err()
+            {
+                return;
+            }
         }
     };
     tokio::select! {
@@ -60,7 +68,7 @@ pub(crate) async fn follow(
 struct Followers<'a> {
     agent: &'a Arc<Agent>,
     follow: FollowLogs,
-    batches: mpsc::Sender<Batch>,
+    backlog: Arc<Backlog>,
     /// By container id: its state as last listed, and how to wake its reader.
     running: HashMap<String, (String, watch::Sender<u64>)>,
     tasks: JoinSet<String>,
@@ -147,7 +155,7 @@ impl Followers<'_> {
                 stderr: position(&self.follow.resume, &source, Stream::Stderr),
                 backfill: first.then_some(self.follow.backfill),
                 source,
-                batches: self.batches.clone(),
+                backlog: Arc::clone(&self.backlog),
                 changes,
             };
             self.tasks.spawn(reader.run());

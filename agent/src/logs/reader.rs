@@ -4,6 +4,7 @@
 //! drops what was passed on already. It ends when the container stops or the engine goes away;
 //! the next one begins where this one ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -11,9 +12,10 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as DockerError;
 use bollard::query_parameters::{LogsOptions, LogsOptionsBuilder};
 use futures::StreamExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use vmkit_agent_protocol::logs::{Batch, Line, Source, Stream};
 
+use super::backlog::Backlog;
 use super::lines::{self, Assembler};
 use crate::backoff;
 use crate::calls::containers::is_absent;
@@ -74,7 +76,7 @@ pub(super) struct Reader {
     pub(super) stderr: Position,
     /// For the first reading of a container that was there before us.
     pub(super) backfill: Option<u32>,
-    pub(super) batches: mpsc::Sender<Batch>,
+    pub(super) backlog: Arc<Backlog>,
     pub(super) changes: watch::Receiver<u64>,
 }
 
@@ -98,9 +100,6 @@ impl Reader {
             let settled = matches!(&before, Ok(Some(moment)) if !moment.running);
             let read = self.read(settled).await;
             let Ok(passed) = read else {
-                if self.batches.is_closed() {
-                    return self.source.container;
-                }
                 self.pause(&mut pause).await;
                 continue;
             };
@@ -164,14 +163,14 @@ impl Reader {
                     }
                 }
             }
-            self.pass_on(&mut reading, lines).await?;
+            self.pass_on(&mut reading, lines).await;
             if let Some(error) = broken {
                 return Err(error);
             }
         }
         let mut lines = Vec::new();
         reading.finish(settled, &mut lines);
-        self.pass_on(&mut reading, lines).await?;
+        self.pass_on(&mut reading, lines).await;
         Ok(reading.passed)
     }
 
@@ -201,11 +200,7 @@ impl Reader {
     }
 
     /// Sends lines in batches, and moves the position once they are sent.
-    async fn pass_on(
-        &mut self,
-        reading: &mut Reading,
-        lines: Vec<Line>,
-    ) -> Result<(), DockerError> {
+    async fn pass_on(&mut self, reading: &mut Reading, lines: Vec<Line>) {
         let mut lines = lines.into_iter().peekable();
         while lines.peek().is_some() {
             let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -215,25 +210,18 @@ impl Reader {
                 bytes += line.text.len() + 64;
                 batch.push(line);
             }
-            let ends: Vec<(Stream, i64, u32)> =
-                batch.iter().map(|line| (line.stream, line.time_ns, line.nth + 1)).collect();
+            let end = |stream| {
+                let last =
+                    batch.iter().rev().find(|line| (line.stream == Stream::Stderr) == stream);
+                last.map(|line| (line.time_ns, line.nth.saturating_add(1)))
+            };
+            let (stdout, stderr) = (end(false), end(true));
             let gap = reading.gap();
-            let batch = Batch { source: self.source.clone(), lines: batch, gap };
-            if self.batches.send(batch).await.is_err() {
-                return Err(DockerError::RequestTimeoutError);
-            }
+            let batch = Batch { source: self.source.clone(), lines: batch, gap, dropped: 0 };
+            self.backlog.push(batch).await;
             reading.passed = true;
-            for (stream, time_ns, count) in ends {
-                self.position_mut(stream).last = Some((time_ns, count));
-            }
-        }
-        Ok(())
-    }
-
-    fn position_mut(&mut self, stream: Stream) -> &mut Position {
-        match stream {
-            Stream::Stderr => &mut self.stderr,
-            Stream::Stdout | Stream::Unknown => &mut self.stdout,
+            self.stdout.last = stdout.or(self.stdout.last);
+            self.stderr.last = stderr.or(self.stderr.last);
         }
     }
 }

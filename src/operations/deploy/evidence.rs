@@ -141,6 +141,7 @@ async fn of_agent(context: &Context, vm: &Vm, subject: Subject<'_>, evidence: &m
 async fn log(context: &Context, vm: &Vm, service: &str, subject: Subject<'_>) -> String {
     let query = LogQuery {
         service: service.to_owned(),
+        system: None,
         role: None,
         since: subject.since,
         until: subject.until,

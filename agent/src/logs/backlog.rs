@@ -1,0 +1,284 @@
+//! What waits between the containers' logs and a gateway: bounded, the newest first to stay.
+//!
+//! While the gateway takes batches, readers wait for room and nothing is lost. Where it takes none
+//! for long, they go on, slowly, and what is oldest goes: it is counted and said.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use vmkit_agent_protocol::logs::Batch;
+
+/// What all backlogs of an agent hold together, in bytes.
+pub(crate) const BYTES: usize = 8 << 20;
+/// What a line costs beside its text, in bytes, about.
+const LINE_BYTES: usize = 64;
+/// A gateway that takes nothing for so long is stalled.
+const STALLED: Duration = Duration::from_secs(5);
+/// While it is, readers pause after so many bytes: a flood costs little then.
+const STALLED_BYTES: usize = 128 * 1024;
+/// How long they pause.
+const STALLED_PAUSE: Duration = Duration::from_millis(10);
+
+/// How many backlogs there are: they share the room.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Room(Arc<AtomicUsize>);
+
+impl Room {
+    fn each(&self) -> usize {
+        BYTES / self.0.load(Ordering::Relaxed).max(1)
+    }
+}
+
+/// One stream's backlog.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    room: Room,
+    waiting: Mutex<Waiting>,
+    /// A batch has come.
+    come: Notify,
+    /// A batch has gone.
+    gone: Notify,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    batches: VecDeque<Batch>,
+    bytes: usize,
+    /// Lines that were dropped since the last batch of their container went out.
+    dropped: HashMap<String, u64>,
+    taken_at: Instant,
+    /// Bytes that went since the gateway took something; and since readers last paused.
+    lost: usize,
+    unpaused: usize,
+}
+
+impl Backlog {
+    pub(super) fn new(room: Room) -> Self {
+        room.0.fetch_add(1, Ordering::Relaxed);
+        let waiting = Mutex::new(Waiting::new(Instant::now()));
+        Self { room, waiting, come: Notify::new(), gone: Notify::new() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a batch once there is room, or once it is clear that there will be none.
+    pub(super) async fn push(&self, mut batch: Batch) {
+        loop {
+            let gone = self.gone.notified();
+            let offered = self.waiting().offer(batch, Instant::now(), self.room.each());
+            match offered {
+                Offered::Taken => break,
+                Offered::Crowded => {
+                    tokio::time::sleep(STALLED_PAUSE).await;
+                    break;
+                }
+                Offered::Wait(back, until) => {
+                    batch = *back;
+                    tokio::select! {
+                        () = gone => {}
+                        () = tokio::time::sleep_until(until) => {}
+                    }
+                }
+            }
+        }
+        self.come.notify_one();
+    }
+
+    /// The oldest batch.
+    pub(super) async fn take(&self) -> Batch {
+        loop {
+            let come = self.come.notified();
+            if let Some(batch) = self.waiting().take(Instant::now()) {
+                self.gone.notify_waiters();
+                return batch;
+            }
+            come.await;
+        }
+    }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.room.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+enum Offered {
+    Taken,
+    /// It was taken, and so much that was older went that it is time to pause.
+    Crowded,
+    /// There is no room now; by this time it is clear whether there will be.
+    Wait(Box<Batch>, Instant),
+}
+
+impl Waiting {
+    fn new(now: Instant) -> Self {
+        let (batches, dropped) = (VecDeque::new(), HashMap::new());
+        Self { batches, bytes: 0, dropped, taken_at: now, lost: 0, unpaused: 0 }
+    }
+
+    fn offer(&mut self, batch: Batch, now: Instant, room: usize) -> Offered {
+        let cost = cost(&batch);
+        let fits = self.bytes + cost <= room || self.batches.is_empty();
+        let stalled_at = self.taken_at + STALLED;
+        if !fits && now < stalled_at {
+            return Offered::Wait(Box::new(batch), stalled_at);
+        }
+        if !fits {
+            if self.lost == 0 {
+                tracing::warn!("a gateway takes no lines; the oldest go");
+            }
+            self.make_room(room.saturating_sub(cost));
+        }
+        self.bytes += cost;
+        self.batches.push_back(batch);
+        if self.unpaused < STALLED_BYTES {
+            return Offered::Taken;
+        }
+        self.unpaused = 0;
+        Offered::Crowded
+    }
+
+    fn take(&mut self, now: Instant) -> Option<Batch> {
+        self.taken_at = now;
+        self.lost = 0;
+        let mut batch = self.batches.pop_front()?;
+        self.bytes -= cost(&batch);
+        batch.dropped += self.dropped.remove(&batch.source.container).unwrap_or(0);
+        Some(batch)
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        while self.bytes > bytes {
+            let Some(oldest) = self.batches.pop_front() else { return };
+            let cost = cost(&oldest);
+            self.bytes -= cost;
+            self.lost += cost;
+            self.unpaused += cost;
+            let lost = oldest.dropped + oldest.lines.len() as u64;
+            *self.dropped.entry(oldest.source.container).or_default() += lost;
+        }
+    }
+}
+
+fn cost(batch: &Batch) -> usize {
+    batch.lines.iter().map(|line| line.text.len() + LINE_BYTES).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmkit_agent_protocol::logs::{Line, Source, Stream};
+
+    fn batch(container: &str, first: i64, lines: i64) -> Batch {
+        let source = Source { container: container.into(), ..Source::default() };
+        let line = |time_ns| Line {
+            time_ns,
+            nth: 0,
+            stream: Stream::Stdout,
+            text: "x".repeat(1000),
+            more: false,
+        };
+        Batch { source, lines: (first..first + lines).map(line).collect(), gap: false, dropped: 0 }
+    }
+
+    #[test]
+    fn a_gateway_that_is_gone_for_an_hour_finds_the_newest_8_mib_and_the_number_of_the_rest() {
+        let begun = Instant::now();
+        let mut waiting = Waiting::new(begun);
+        // 100 MB in an hour, and nobody takes any.
+        let (mut now, mut pushed) = (begun, 0);
+        while now < begun + Duration::from_secs(3600) {
+            match waiting.offer(batch("a", pushed, 50), now, BYTES) {
+                Offered::Wait(_, until) => now = until,
+                Offered::Taken | Offered::Crowded => {
+                    pushed += 50;
+                    now += Duration::from_millis(1800);
+                }
+            }
+            assert!(waiting.bytes <= BYTES);
+        }
+        assert!(waiting.bytes > BYTES - 2 * 50 * 1064);
+        let first = waiting.take(now).expect("a batch");
+        let kept = first.lines[0].time_ns;
+        assert_eq!(i64::try_from(first.dropped), Ok(kept), "what is not there was counted");
+        assert!(kept > pushed / 2);
+        let mut next = kept + 50;
+        while let Some(batch) = waiting.take(now) {
+            assert_eq!((batch.lines[0].time_ns, batch.dropped), (next, 0));
+            next += 50;
+        }
+        assert_eq!(next, pushed, "to the newest");
+    }
+
+    #[test]
+    fn a_slow_gateway_makes_readers_wait_and_loses_nothing() {
+        let mut now = Instant::now();
+        let mut waiting = Waiting::new(now);
+        let (mut offered, mut taken, mut waits) = (0, 0, 0);
+        while taken < 400 * 50 {
+            if offered < 400 * 50 {
+                match waiting.offer(batch("a", offered, 50), now, BYTES) {
+                    Offered::Taken => {
+                        offered += 50;
+                        continue;
+                    }
+                    Offered::Wait(..) => waits += 1,
+                    Offered::Crowded => panic!("something was dropped"),
+                }
+            }
+            now += STALLED / 2;
+            let batch = waiting.take(now).expect("a batch");
+            assert_eq!((batch.lines[0].time_ns, batch.dropped), (taken, 0));
+            taken += 50;
+        }
+        assert!(waits > 100, "{waits}");
+    }
+
+    #[tokio::test]
+    async fn what_is_pushed_is_taken_in_order_and_two_gateways_share_the_room() {
+        let room = Room::default();
+        let (one, two) = (Backlog::new(room.clone()), Backlog::new(room.clone()));
+        assert_eq!(room.each(), BYTES / 2);
+        drop(two);
+        assert_eq!(room.each(), BYTES);
+        let pushing = async {
+            for first in 0..400 {
+                one.push(batch("a", first * 50, 50)).await;
+            }
+        };
+        let taking = async {
+            for first in 0..400 {
+                assert_eq!(one.take().await.lines[0].time_ns, first * 50);
+            }
+        };
+        tokio::join!(pushing, taking);
+    }
+
+    #[test]
+    fn dropped_lines_are_counted_by_container() {
+        let begun = Instant::now();
+        let (mut waiting, now) = (Waiting::new(begun), begun + STALLED);
+        for (container, first) in [("a", 0), ("b", 0), ("a", 50), ("b", 50)] {
+            assert!(!matches!(
+                waiting.offer(batch(container, first, 50), now, 120_000),
+                Offered::Wait(..)
+            ));
+        }
+        let next = |waiting: &mut Waiting| {
+            let batch = waiting.take(now)?;
+            Some((batch.source.container, batch.lines[0].time_ns, batch.dropped))
+        };
+        assert_eq!(next(&mut waiting), Some(("a".to_owned(), 50, 50)));
+        assert_eq!(next(&mut waiting), Some(("b".to_owned(), 50, 50)));
+        assert_eq!(next(&mut waiting), None);
+    }
+}

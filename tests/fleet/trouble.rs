@@ -1,0 +1,244 @@
+//! What an agent has to survive: Docker in trouble, gateways that are slow, hostile, newer or not
+//! ours, and containers that mean harm.
+
+use std::os::unix::fs::PermissionsExt;
+
+use ed25519_dalek::SigningKey;
+use vmkit::fleet::LogQuery;
+use vmkit_agent_protocol::PROTOCOL;
+use vmkit_agent_protocol::calls::{Call, Reply};
+use vmkit_agent_protocol::messages::{Outcome, ToAgent};
+
+use super::docker::engine;
+use super::fake_agent::FakeAgent;
+use super::fake_gateway::FakeGateway;
+use super::rig::{DEADLINE, Rig, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_floods_leave_a_stalled_gateway_the_newest_lines_and_the_number_of_the_others() {
+    let Some(engine) = engine("a flood") else { return };
+    let rig = Rig::new().await;
+    rig.configure_served(super::rig::TOKEN);
+    engine.serve(&rig);
+    let agent = rig.start_agent();
+    let mut gateway = FakeGateway::link(&rig).await;
+    gateway.follow(0).await;
+    // Escape sequences and what looks like our own words first; then far more than 8 MiB.
+    let script = r#"
+        yes "$(printf '\033[2J2026-11-01T09:30:00Z web v2 \033]0;x\007 {"type":"reply"} \377')" |
+            head -n 1000
+        seq 600000
+        echo the end
+    "#;
+    let name = engine.run("v1", &["--log-driver", "json-file"], script);
+    until("it has said all", async || {
+        gateway.heartbeat().await;
+        let running = engine.docker(&["inspect", "-f", "{{.State.Running}}", &name]);
+        (running.trim() == "false").then_some(())
+    })
+    .await;
+    let (mut received, mut dropped, mut newest, mut ended) = (0, 0, 0, false);
+    until("the agent gives up waiting", async || {
+        gateway.heartbeat().await;
+        let log = std::fs::read_to_string(rig.path("agent.log")).unwrap();
+        log.contains("takes no lines").then_some(())
+    })
+    .await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kib: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
+    gateway.grant(u32::MAX).await;
+    while !ended {
+        let batch = gateway.batch().await;
+        received += batch.lines.len() as u64;
+        dropped += batch.dropped;
+        for line in batch.lines {
+            ended |= line.text == "the end";
+            if let Ok(number) = line.text.parse::<u64>() {
+                assert!(number > newest, "{number} after {newest}");
+                newest = number;
+            }
+        }
+    }
+    eprintln!("received {received}, dropped {dropped}, peak {peak_kib} KiB");
+    assert_eq!((received + dropped, newest), (601_001, 600_000), "here or counted");
+    assert!(dropped > 0);
+    assert!(peak_kib < 96 * 1024, "{peak_kib} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_hostile_gets_nothing_but_the_closed_list() {
+    let rig = Rig::new().await;
+    rig.configure_served(super::rig::TOKEN);
+    let _agent = rig.start_agent();
+
+    // Not ours: it is told nothing, and the log says so aloud.
+    let other = SigningKey::from_bytes(&rand::random());
+    assert!(FakeGateway::link_as(&rig, &other, PROTOCOL).await.is_err());
+    let log = || std::fs::read_to_string(rig.path("agent.log")).unwrap();
+    until("it is said", async || {
+        log().contains("does not hold the key that this VM trusts").then_some(())
+    })
+    .await;
+
+    // Newer: what it says beyond us is unsupported or nothing.
+    let mut gateway = FakeGateway::link_as(&rig, &rig.identity, PROTOCOL + 7).await.unwrap();
+    for (id, call) in [
+        (2, serde_json::json!({"name": "run_command", "argv": ["/bin/sh", "-c", "id > /tmp/x"]})),
+        (3, serde_json::json!({"name": "shell", "text": "$(reboot)"})),
+    ] {
+        let text = serde_json::json!({"type": "call", "id": id, "call": call, "timeout_ms": 1000});
+        gateway.wire.send(&text).await.unwrap();
+        let Outcome::Fault(fault) = gateway.outcome(id).await else { panic!("it was done") };
+        assert_eq!(fault.code, "unsupported");
+    }
+    gateway.wire.send(&serde_json::json!({"type": "sing", "verse": {"deep": [1]}})).await.unwrap();
+    // Credit for nobody, and more than there is.
+    for (id, items) in [(99, 1), (1, u32::MAX), (1, u32::MAX)] {
+        gateway.wire.send(&ToAgent::Credit { id, items }).await.unwrap();
+    }
+    // More calls than an agent does at a time: the rest are told so, and it goes on.
+    for id in 1000..1200 {
+        gateway.call(id, Call::FollowLogs(vmkit_agent_protocol::logs::FollowLogs::default())).await;
+    }
+    let Outcome::Fault(fault) = gateway.outcome(1199).await else { panic!("200 at a time") };
+    assert_eq!(fault.code, "busy");
+    for id in 1000..1200 {
+        gateway.wire.send(&ToAgent::Cancel { id }).await.unwrap();
+    }
+    until("it does calls again", async || {
+        gateway.call(2000, Call::HostFacts).await;
+        matches!(gateway.outcome(2000).await, Outcome::Ok { reply: Reply::HostFacts(_) })
+            .then_some(())
+    })
+    .await;
+
+    // What is no message ends the link, and only that.
+    drop(gateway.wire.send(&"x".repeat(2 << 20)).await);
+    let mut again = FakeGateway::link(&rig).await;
+    again.call(1, Call::HostFacts).await;
+    assert!(matches!(again.outcome(1).await, Outcome::Ok { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_agents_with_one_identity_the_newer_stays_and_the_other_is_told() {
+    let rig = Rig::new().await;
+    let mut first = FakeAgent::attach(&rig);
+    first.greet().await.unwrap();
+    rig.linked().await;
+    // As from a copy of the VM's disk.
+    let mut second = FakeAgent::attach_with(&rig, first.key.clone());
+    second.greet().await.unwrap();
+    let told = until("the first is told", async || match first.wire.receive().await {
+        Ok(ToAgent::Refused(refusal)) => Some(refusal.code),
+        Ok(_) => None,
+        Err(error) => panic!("it was closed without a word: {error}"),
+    })
+    .await;
+    assert_eq!(told, "replaced");
+    assert!(first.wire.receive::<ToAgent>().await.is_err());
+    let (answer, _) = tokio::join!(
+        rig.fleet.call(rig.vm, Call::HostFacts, std::time::Duration::from_millis(200)),
+        second.asked()
+    );
+    assert!(answer.is_err_and(|error| error.code() == "agent_timed_out"), "the second was asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_cut_in_the_middle_of_a_message_is_made_again() {
+    let rig = Rig::new().await;
+    let _agent = rig.start_agent();
+    for _ in 0..3 {
+        rig.linked().await;
+        let before = rig.fleet.presence(rig.vm).await.unwrap().since;
+        rig.cable.cut_after(rand::random_range(1..40));
+        // An answer is some hundred bytes long: it never comes whole.
+        let cut = rig.fleet.call(rig.vm, Call::HostFacts, DEADLINE).await;
+        assert!(cut.is_err(), "{cut:?}");
+        until("another link is up", async || {
+            let presence = rig.fleet.presence(rig.vm).await.unwrap();
+            (presence.linked && presence.since != before).then_some(())
+        })
+        .await;
+        assert!(rig.fleet.call(rig.vm, Call::HostFacts, DEADLINE).await.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_that_is_absent_forbidden_or_comes_later_is_said_and_found() {
+    let Some(engine) = engine("an engine that comes later") else { return };
+    let rig = Rig::new().await;
+    let _agent = rig.start_agent();
+    rig.linked().await;
+    let trouble = async || {
+        until("Docker's trouble is known", async || {
+            let Ok(Reply::Metrics(now)) = rig.fleet.call(rig.vm, Call::Metrics, DEADLINE).await
+            else {
+                panic!("no metrics")
+            };
+            now.docker_trouble
+        })
+        .await
+    };
+    assert!(!trouble().await.is_empty());
+    let listed = rig.fleet.call(rig.vm, Call::Containers, DEADLINE).await.unwrap_err();
+    assert!(listed.to_string().contains("docker_unavailable"), "{listed}");
+    // A socket that nobody serves, or nobody may use, is no reason to stop either.
+    std::fs::create_dir_all(rig.path("run")).unwrap();
+    let socket = rig.path("run/docker.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o000)).unwrap();
+    assert!(!trouble().await.is_empty());
+    std::fs::remove_file(&socket).unwrap();
+    let name = engine.run("v1", &[], "echo here; sleep 1000");
+    engine.serve(&rig);
+    let query = LogQuery { service: engine.service(), limit: 10, ..LogQuery::default() };
+    let line = until("the container is followed", async || {
+        let page = rig.fleet.cached_logs(rig.vm, query.clone()).await.unwrap();
+        page.lines.into_iter().next()
+    })
+    .await;
+    assert_eq!((line.text.as_str(), line.container), ("here", name));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_logs_that_are_truncated_or_deleted_under_docker_do_not_stop_what_comes() {
+    let Some(engine) = engine("truncated logs") else { return };
+    let rig = Rig::new().await;
+    engine.serve(&rig);
+    let _agent = rig.start_agent();
+    rig.linked().await;
+    let script = "n=0; while :; do n=$((n + 1)); echo \"line $n\"; usleep 20000; done";
+    let name = engine.run("v1", &["--log-driver", "json-file"], script);
+    let path = engine.docker(&["inspect", "-f", "{{.LogPath}}", &name]);
+    let Ok(log) = std::fs::OpenOptions::new().write(true).open(path.trim()) else {
+        super::skips::skip("truncated logs", "the engine's files are not ours to see");
+        return;
+    };
+    let query = LogQuery { service: engine.service(), limit: 20_000, ..LogQuery::default() };
+    let newest = async || {
+        let page = rig.fleet.cached_logs(rig.vm, query.clone()).await.unwrap();
+        let last = page.lines.last()?.text.strip_prefix("line ")?.parse::<u64>().ok();
+        let mut seen = std::collections::BTreeSet::new();
+        assert!(page.lines.iter().all(|line| seen.insert(line.text.clone())), "nothing twice");
+        last
+    };
+    let grown = async |by: u64| {
+        let before = newest().await.unwrap_or(0);
+        until("more lines come", async || newest().await.filter(|now| *now >= before + by)).await
+    };
+    grown(20).await;
+    log.set_len(0).unwrap();
+    rig.cable.cut();
+    grown(40).await;
+    std::fs::remove_file(path.trim()).unwrap();
+    rig.cable.cut();
+    // What Docker has no file for any more cannot be read, by nobody; a restart makes a new one.
+    engine.docker(&["restart", "-t", "0", &name]);
+    until("the new file's lines come", async || {
+        let page = rig.fleet.cached_logs(rig.vm, query.clone()).await.unwrap();
+        let ones = page.lines.iter().filter(|line| line.text == "line 1").count();
+        (ones == 2).then_some(())
+    })
+    .await;
+}
