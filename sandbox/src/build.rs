@@ -51,6 +51,19 @@ impl Registry {
         crate::lock(&self.images).remove(reference).is_some()
     }
 
+    /// Gives the image of a reference other tags and more labels, as a build of nothing but its
+    /// `FROM` line does; false where there is none.
+    pub fn promote(&self, from: &str, tags: &[String], labels: &BTreeMap<String, String>) -> bool {
+        let mut images = crate::lock(&self.images);
+        let Some(found) = images.get(from).cloned() else { return false };
+        for reference in tags {
+            let mut image = Image { reference: reference.clone(), ..found.clone() };
+            image.labels.extend(labels.clone());
+            images.insert(reference.clone(), image);
+        }
+        true
+    }
+
     /// Builds and pushes; answers the build's log.
     ///
     /// # Errors

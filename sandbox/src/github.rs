@@ -3,12 +3,14 @@
 
 mod actions;
 mod answer;
+mod apps;
 mod bench;
 mod compare;
 mod contents;
 mod door;
 pub mod git;
 mod git_data;
+mod hooks;
 mod permissions;
 mod pulls;
 mod render;
@@ -66,6 +68,8 @@ struct Inner {
     state: Mutex<State>,
     /// Wakes those who wait for a change of the state.
     changes: tokio::sync::watch::Sender<u64>,
+    /// Webhooks that are to be sent.
+    deliveries: tokio::sync::mpsc::UnboundedSender<hooks::Delivery>,
     off: CancellationToken,
 }
 
@@ -93,6 +97,7 @@ impl GitHub {
         }
         let off = CancellationToken::new();
         let (listener, logs_origin) = actions::logs_listener()?;
+        let (deliveries, sent) = tokio::sync::mpsc::unbounded_channel();
         let hub = Self(Arc::new(Inner {
             origin: options.origin.trim_end_matches('/').to_owned(),
             logs_origin,
@@ -102,8 +107,10 @@ impl GitHub {
             lab: options.lab,
             state: Mutex::new(state),
             changes: tokio::sync::watch::channel(0).0,
+            deliveries,
             off: off.clone(),
         }));
+        hooks::deliver(&hub, sent, off.clone());
         actions::serve_logs(&hub, listener, off);
         Ok(hub)
     }
@@ -118,6 +125,8 @@ impl GitHub {
             .merge(pulls::routes())
             .merge(actions::routes())
             .merge(secrets::routes())
+            .merge(apps::routes())
+            .merge(hooks::routes())
             .fallback(settings::unknown)
             .layer(from_fn_with_state(self.clone(), door::pass))
             .with_state(self.clone())
@@ -126,6 +135,7 @@ impl GitHub {
     /// `PUT /_sandbox/knobs`: what a fault rule cannot say.
     pub(crate) fn knobs_router(&self) -> Router {
         settings::knob_routes(self.clone())
+            .merge(apps::side_routes(self.clone()))
     }
 
     /// Adds a repo with one commit of these files on `main`; one that exists is left as it is.
@@ -171,9 +181,14 @@ impl GitHub {
         let mut state = self.state();
         let repo = state.repo_mut(owner, name).ok_or_else(answer::Refusal::not_found)?;
         let urls = render::Urls::new(&self.0.origin, &repo.owner, &repo.name);
+        let (id, before) = (repo.id, repo.refs.clone());
         let result = act(repo, &urls);
+        let pushes = pushes(&before, &repo.refs);
         drop(state);
         self.changed();
+        for push in pushes {
+            self.send(id, "push", |_, _| push);
+        }
         result
     }
 
@@ -189,13 +204,34 @@ impl GitHub {
                 "default_branch": repo.default_branch,
                 "refs": repo.refs,
                 "secrets": repo.secrets.keys().collect::<Vec<_>>(),
+                "hooks": repo.hooks.len(),
                 "variables": repo.variables.iter().map(|(name, variable)| (name.clone(), variable.value.clone())).collect::<BTreeMap<_, _>>(),
                 "pulls": pulls,
                 "runs": runs,
             })
         });
-        json!({ "repos": repos.collect::<Vec<_>>(), "images": self.0.registry.references() })
+        json!({
+            "repos": repos.collect::<Vec<_>>(), "images": self.0.registry.references(),
+            "app_tokens_made": state.app_tokens_made, "deliveries_sent": state.deliveries_sent,
+        })
     }
+}
+
+/// What a webhook tells of branches and tags that moved.
+fn pushes(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Value> {
+    let nothing = "0".repeat(40);
+    let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
+    let moved = names.filter(|name| before.get(*name) != after.get(*name));
+    moved
+        .map(|name| {
+            let (from, to) = (before.get(name), after.get(name));
+            json!({
+                "ref": name, "before": from.unwrap_or(&nothing), "after": to.unwrap_or(&nothing),
+                "created": from.is_none(), "deleted": to.is_none(), "forced": false, "commits": [],
+                "pusher": { "name": store::LOGIN },
+            })
+        })
+        .collect()
 }
 
 /// RFC 3339 in seconds with `Z`, as GitHub writes it.

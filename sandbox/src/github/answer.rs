@@ -13,6 +13,7 @@ pub(crate) struct Refusal {
     message: String,
     errors: Option<Box<Value>>,
     permissions: Option<String>,
+    retry_after: Option<u64>,
 }
 
 /// What a handler answers.
@@ -21,7 +22,7 @@ pub(crate) type Answer = Result<Response, Refusal>;
 impl Refusal {
     /// Any status with a plain message.
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), errors: None, permissions: None }
+        Self { status, message: message.into(), errors: None, permissions: None, retry_after: None }
     }
 
     /// 404, which also hides what the token may not see.
@@ -59,6 +60,20 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// 403 with a hint how long to wait, though calls remain.
+    pub(crate) fn secondary_limit(seconds: u64) -> Self {
+        let message = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::FORBIDDEN, message) }
+    }
+
+    /// 403 as an App gets it, naming the missing permission.
+    pub(crate) fn integration(needed: impl Into<String>) -> Self {
+        let refusal = Self::new(StatusCode::FORBIDDEN, "Resource not accessible by integration");
+        Self { permissions: Some(needed.into()), ..refusal }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut body = Map::new();
@@ -72,6 +87,9 @@ impl IntoResponse for Refusal {
         if let Some(value) = self.permissions.and_then(|text| HeaderValue::from_str(&text).ok()) {
             let name = HeaderName::from_static("x-accepted-github-permissions");
             response.headers_mut().insert(name, value);
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -21,7 +21,8 @@ pub(super) async fn pass(State(hub): State<GitHub>, request: Request, next: Next
     let method = request.method().clone();
     let wanted = request.headers().get(header::IF_NONE_MATCH).cloned();
     let needed = permissions::needed(&method, request.uri().path());
-    let mut response = match hub.check(request.headers(), needed.as_deref()) {
+    let path = request.uri().path().to_owned();
+    let mut response = match hub.check(request.headers(), &method, &path, needed.as_deref()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
@@ -34,7 +35,13 @@ pub(super) async fn pass(State(hub): State<GitHub>, request: Request, next: Next
 }
 
 impl GitHub {
-    fn check(&self, headers: &HeaderMap, needed: Option<&str>) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        headers: &HeaderMap,
+        method: &Method,
+        path: &str,
+        needed: Option<&str>,
+    ) -> Result<(), Refusal> {
         let text = |name: HeaderName| {
             headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
         };
@@ -55,7 +62,11 @@ impl GitHub {
         match token {
             None => return Err(Refusal::new(StatusCode::UNAUTHORIZED, "Requires authentication")),
             Some(token) if token != self.0.token => {
-                return Err(Refusal::new(StatusCode::UNAUTHORIZED, "Bad credentials"));
+                self.admit_app(token, method, path, needed)?;
+            }
+            Some(_) if path == "/app" || path.starts_with("/app/") => {
+                let message = "A JSON web token could not be decoded";
+                return Err(Refusal::new(StatusCode::UNAUTHORIZED, message));
             }
             Some(_) => {}
         }
@@ -65,6 +76,9 @@ impl GitHub {
                 StatusCode::FORBIDDEN,
                 "API rate limit exceeded for user ID 1.",
             ));
+        }
+        if let Some(seconds) = state.knobs.secondary_limit_seconds {
+            return Err(Refusal::secondary_limit(seconds));
         }
         match needed.filter(|needed| state.knobs.missing_permissions.contains(*needed)) {
             Some(needed) => Err(Refusal::permission(needed)),

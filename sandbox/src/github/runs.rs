@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::GitHub;
 use super::answer::Refusal;
 use super::bench::Bench;
 use super::stage::Stage;
 use super::store::{JobState, LOGIN, Repo, Run, State, StepState};
+use super::{GitHub, render};
 use crate::clock;
 use crate::workflow::Workflow;
 use crate::workflow::expressions::Scope;
@@ -61,6 +61,7 @@ impl GitHub {
         for other in &replaced {
             self.cancel_run(repo_id, *other);
         }
+        self.tell_run(repo_id, id, "requested");
         self.start_next(repo_id, group.as_deref(), id);
         self.changed();
         Ok(id)
@@ -71,14 +72,41 @@ impl GitHub {
         let mut state = self.state();
         let run =
             state.repo_by_id(repo).and_then(|repo| repo.runs.iter_mut().find(|run| run.id == id));
+        let mut over = false;
         if let Some(run) = run {
             run.cancelled.cancel();
-            if !run.started && run.conclusion.is_none() {
+            over = !run.started && run.conclusion.is_none();
+            if over {
                 finish(run, "cancelled");
             }
         }
         drop(state);
         self.changed();
+        if over {
+            self.tell_run(repo, id, "completed");
+        }
+    }
+
+    /// Tells the repo's hooks of a run.
+    fn tell_run(&self, repo: u64, id: u64, action: &str) {
+        self.send(repo, "workflow_run", |repo, urls| {
+            let found = repo.runs.iter().find(|run| run.id == id);
+            let workflow = found.map(|run| {
+                let id = repo.workflows.get(&run.path).copied().unwrap_or_default();
+                render::workflow(id, &run.path, &run.workflow_name, repo, urls)
+            });
+            let run = found.map(|run| render::run(run, repo, urls));
+            json!({ "action": action, "workflow_run": run, "workflow": workflow })
+        });
+    }
+
+    /// Tells the repo's hooks of a job.
+    fn tell_job(&self, repo: u64, id: u64, at: usize, action: &str) {
+        self.send(repo, "workflow_job", |repo, urls| {
+            let run = repo.runs.iter().find(|run| run.id == id);
+            let job = run.and_then(|run| Some(render::job(run.jobs.get(at)?, run, urls)));
+            json!({ "action": action, "workflow_job": job })
+        });
     }
 
     /// Starts the oldest run of a group that waits, if none of it runs. Runs without a group start
@@ -104,6 +132,7 @@ impl GitHub {
         let id = run.id;
         drop(state);
         self.changed();
+        self.tell_run(repo_id, id, "in_progress");
         let hub = self.clone();
         tokio::spawn(async move { hub.play(repo_id, id).await });
     }
@@ -129,6 +158,7 @@ impl GitHub {
         }
         drop(state);
         self.changed();
+        self.tell_run(repo_id, id, "completed");
         self.start_next(repo_id, group.as_deref(), 0);
     }
 
@@ -168,10 +198,18 @@ impl GitHub {
     }
 
     fn note(&self, repo_id: u64, id: u64, event: RunEvent) {
+        let job = match &event {
+            RunEvent::JobStarted { job } => Some((*job, "in_progress")),
+            RunEvent::JobEnded { job, .. } => Some((*job, "completed")),
+            _ => None,
+        };
         let mut state = self.state();
         note(&mut state, repo_id, id, event);
         drop(state);
         self.changed();
+        if let Some((job, action)) = job {
+            self.tell_job(repo_id, id, job, action);
+        }
     }
 }
 

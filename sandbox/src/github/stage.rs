@@ -385,6 +385,12 @@ impl Tools<'_> {
                 .map(|(_, value)| *value)
                 .collect::<Vec<_>>()
         };
+        if names.first() == Some(&"-") {
+            let labels = all(&["--label"]).into_iter().filter_map(|label| label.split_once('='));
+            let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            let tags: Vec<String> = all(&["-t", "--tag"]).into_iter().map(str::to_owned).collect();
+            return self.promote(stdin, &tags, &labels);
+        }
         let context = names.first().copied().unwrap_or(".").trim_end_matches('/');
         let default =
             if context == "." { "Dockerfile".to_owned() } else { format!("{context}/Dockerfile") };
@@ -401,6 +407,34 @@ impl Tools<'_> {
                 .collect(),
         };
         build(self.hub, shell, &self.modes, &shell.cwd, &recipe)
+    }
+}
+
+impl Tools<'_> {
+    /// A Dockerfile from stdin, of which only a lone `FROM` line is played.
+    fn promote(
+        &self,
+        dockerfile: &str,
+        tags: &[String],
+        labels: &BTreeMap<String, String>,
+    ) -> Output {
+        let Some(from) =
+            dockerfile.trim().strip_prefix("FROM ").filter(|rest| !rest.contains('\n'))
+        else {
+            return Output::fail(
+                1,
+                "ERROR: of a Dockerfile from stdin the sandbox plays only FROM\n",
+            );
+        };
+        if self.hub.registry().promote(from.trim(), tags, labels) {
+            return Output::ok(format!("pushing manifest for {} done\n", tags.join(", ")));
+        }
+        Output::fail(
+            1,
+            format!(
+                "ERROR: failed to solve: {from}: failed to resolve source metadata for {from}: {from}: not found\n"
+            ),
+        )
     }
 }
 

@@ -28,6 +28,11 @@ pub(super) struct State {
     pub(super) knobs: Knobs,
     /// Addresses of job logs that are good for a minute: (job, until, in seconds since 1970).
     pub(super) log_tickets: BTreeMap<String, (u64, i64)>,
+    pub(super) apps: Vec<super::apps::App>,
+    /// Tokens of Apps' installations that are still good.
+    pub(super) app_tokens: BTreeMap<String, super::apps::AppToken>,
+    pub(super) app_tokens_made: u64,
+    pub(super) deliveries_sent: u64,
 }
 
 /// What a test can change.
@@ -50,6 +55,12 @@ pub(super) struct Knobs {
     pub(super) protected: BTreeSet<String>,
     /// The Actions settings; everything is allowed where they are absent.
     pub(super) actions: Option<ActionsSettings>,
+    /// How long tokens of Apps are good, in seconds; an hour where none.
+    pub(super) app_token_seconds: Option<i64>,
+    /// How the network treats webhooks.
+    pub(super) webhooks: super::hooks::Weather,
+    /// Every call is refused for a moment with the secondary limit, asking to wait so many seconds.
+    pub(super) secondary_limit_seconds: Option<u64>,
 }
 
 /// Which actions a repo's workflows may use.
@@ -116,6 +127,7 @@ pub(super) struct Repo {
     /// Paths of workflow files to their ids.
     pub(super) workflows: BTreeMap<String, u64>,
     pub(super) runs: Vec<Run>,
+    pub(super) hooks: Vec<super::hooks::Hook>,
     pub(super) created_at: String,
     pub(super) pushed_at: String,
 }
@@ -242,6 +254,7 @@ impl State {
             variables: BTreeMap::new(),
             workflows: BTreeMap::new(),
             runs: Vec::new(),
+            hooks: Vec::new(),
             created_at: now.clone(),
             pushed_at: now,
         };

@@ -10,6 +10,7 @@ mod hetzner;
 mod machines;
 mod names;
 mod official;
+mod official_github;
 mod processes;
 mod proxy;
 #[path = "../../../tests/support/skips.rs"]

@@ -20,7 +20,7 @@ pub(crate) fn python_with(package: &str) -> Option<PathBuf> {
     })
 }
 
-async fn output(mut command: Command) -> (bool, String) {
+pub(crate) async fn output(mut command: Command) -> (bool, String) {
     let run = tokio::task::spawn_blocking(move || command.output());
     let output = run.await.unwrap().unwrap();
     let text = [output.stdout, output.stderr].concat();

@@ -87,6 +87,7 @@ async fn answers_fit_the_specification() {
     repo(&mut check).await;
     pulls(&mut check).await;
     actions(&mut check).await;
+    hooks(&mut check).await;
     vm.machine.docker();
     check.stage.machines.stop().await;
     assert!(check.wrong.is_empty(), "{}", check.wrong.join("\n"));
@@ -406,4 +407,18 @@ async fn actions(check: &mut Checker) {
             200,
         )
         .await;
+}
+
+async fn hooks(check: &mut Checker) {
+    let (list, one) = (format!("{R}/hooks"), format!("{R}/hooks/{{hook_id}}"));
+    let config = json!({ "url": "http://127.0.0.1:1/", "content_type": "json", "secret": "s", "insecure_ssl": "0" });
+    let body = json!({ "name": "web", "events": ["push"], "config": config });
+    let made =
+        check.check(Method::POST, &list, "/repos/octo/shop/hooks", Some(body.clone()), 201).await;
+    check.check(Method::POST, &list, "/repos/octo/shop/hooks", Some(body), 422).await;
+    check.check(Method::GET, &list, "/repos/octo/shop/hooks", None, 200).await;
+    let path = format!("/repos/octo/shop/hooks/{}", made["id"]);
+    check.check(Method::GET, &one, &path, None, 200).await;
+    check.check(Method::PATCH, &one, &path, Some(json!({ "active": false })), 200).await;
+    check.check(Method::DELETE, &one, &path, None, 204).await;
 }
