@@ -10,7 +10,7 @@ use crate::clouds::{AnyCloud, CloudError};
 use crate::dns::{AnyDns, Cloudflare, DnsError};
 use crate::domain::ids::SecretId;
 use crate::domain::secret::Secret;
-use crate::github::{GitHub, GitHubError, Pace};
+use crate::github::{AppKey, GitHub, GitHubError, Pace};
 use crate::store::{Store, StoreError};
 use crate::vault::{Purpose, Vault, VaultError};
 
@@ -265,13 +265,16 @@ impl Accounts {
         Ok(AnyCloud::connect(name, url, token, self.shared.pace.clone())?)
     }
 
-    /// A client of GitHub with a token that is only being tried.
+    /// A client of GitHub with a token, or a packed App, that is only being tried.
     ///
     /// # Errors
-    /// The token cannot be sent, or is another provider's.
+    /// The token cannot be sent, or is another provider's; the App's key is none.
     pub fn github_with(&self, token: Secret) -> Result<GitHub, AccountError> {
         check_issuer(GITHUB, &token)?;
         let url = &self.provider(GITHUB)?.url;
+        if let Some(app) = AppKey::unpacked(&token)? {
+            return Ok(GitHub::of_app(url, app, self.shared.pace.clone())?);
+        }
         Ok(GitHub::new(url, token, self.shared.pace.clone())?)
     }
 
@@ -307,6 +310,11 @@ impl Accounts {
             self.shared.store.put_account(name.to_owned(), purpose.as_str(), id, sealed, at);
         Ok(stored.await?)
     }
+}
+
+/// A GitHub App's id and private key, in one, where a token of GitHub would be.
+pub fn packed_app(id: &str, pem: &Secret) -> Secret {
+    AppKey::packed(id, pem)
 }
 
 /// Refuses a token whose first characters say that it is another provider's: it is not to be sent

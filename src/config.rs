@@ -36,6 +36,8 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("VMKIT_HETZNER_TOKEN", "Hetzner Cloud token; beats a stored one"),
     ("VMKIT_DIGITALOCEAN_TOKEN", "DigitalOcean token; beats a stored one"),
     ("VMKIT_GITHUB_TOKEN", "GitHub token; beats a stored one"),
+    ("VMKIT_GITHUB_APP_ID", "a GitHub App's id, in place of a GitHub token"),
+    ("VMKIT_GITHUB_APP_KEY", "that App's private key: the PEM text, or the file that holds it"),
     ("VMKIT_CLOUDFLARE_TOKEN", "Cloudflare token; beats a stored one"),
     ("VMKIT_MASTER_KEY", "the vault's key: 32 bytes in base64 or hexadecimal digits"),
     ("VMKIT_AGENT_LISTEN", "address that the local worker listens on for agents"),
@@ -185,6 +187,8 @@ pub struct Settings {
     pub digitalocean_token: Option<Secret>,
     /// A GitHub token from the environment: it beats a stored one.
     pub github_token: Option<Secret>,
+    /// A GitHub App's id and private key from the environment: a GitHub token there beats them.
+    pub github_app: Option<(String, Secret)>,
     /// A Cloudflare token from the environment: it beats a stored one.
     pub cloudflare_token: Option<Secret>,
     /// The vault's key from the environment, as it was given.
@@ -258,6 +262,7 @@ impl Settings {
             hetzner_token: secret("VMKIT_HETZNER_TOKEN"),
             digitalocean_token: secret("VMKIT_DIGITALOCEAN_TOKEN"),
             github_token: secret("VMKIT_GITHUB_TOKEN"),
+            github_app: official::github_app(environment)?,
             cloudflare_token: secret("VMKIT_CLOUDFLARE_TOKEN"),
             master_key: secret("VMKIT_MASTER_KEY"),
             credentials_dir: environment.path("CREDENTIALS_DIRECTORY"),

@@ -2,11 +2,14 @@
 //!
 //! A thin client over the shared executor; nothing of GitHub's JSON leaves this folder.
 
+mod access;
+mod app;
 mod commits;
 mod compare;
 mod error;
 mod facts;
 mod guards;
+mod hooks;
 mod kept;
 mod pulls;
 mod refusal;
@@ -15,11 +18,15 @@ mod runs;
 mod secrets;
 mod wire;
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 use url::Url;
 
 pub use crate::requests::{Pace, RequestError, Waits};
+pub use access::{CLASSIC_PAGE, FINE_GRAINED_PAGE, Installation, Missing, SignIn};
+pub use app::AppKey;
 pub use commits::FileChange;
 pub use error::GitHubError;
 pub use facts::{
@@ -40,11 +47,15 @@ static DIALECT: Dialect = Dialect {
     refusal: refusal::for_now,
 };
 
-/// GitHub with one token.
+/// GitHub with one token, or as one App.
 #[derive(Clone)]
 pub struct GitHub {
     api: Api,
+    /// The App itself, where we are one.
+    app: Option<Api>,
     kept: kept::Kept,
+    /// Held while something is changed: GitHub asks for one change after the other.
+    writes: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for GitHub {
@@ -56,11 +67,16 @@ impl std::fmt::Debug for GitHub {
 impl GitHub {
     /// A client at `base_url` (`https://api.github.com`, or a server's own); talks to nobody yet.
     pub fn new(base_url: &Url, token: Secret, pace: Pace) -> Result<Self, GitHubError> {
-        Ok(Self { api: Api::new(&DIALECT, base_url, token, pace)?, kept: kept::Kept::default() })
+        let api = Api::new(&DIALECT, base_url, token, pace)?;
+        Ok(Self { api, app: None, kept: kept::Kept::default(), writes: Arc::default() })
     }
 
     /// Sends a call; a refusal becomes an error that speaks of `what`.
     async fn ask(&self, call: &Call, what: &str) -> Result<Answer, GitHubError> {
+        let _turn = match *call.method() == http::Method::GET {
+            true => None,
+            false => Some(self.writes.lock().await),
+        };
         let answer = self.api.send(call).await?;
         if answer.is_success() { Ok(answer) } else { Err(refusal::error(&self.api, &answer, what)) }
     }

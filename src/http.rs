@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 mod early;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::mcp::{Server, ToolError};
 
 pub use agents::agents;
 pub use auth::Door;
+pub use webhooks::webhooks;
 
 /// Whether we can work now; the error says why not.
 pub type Ready = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ToolError>> + Send + Sync>;
@@ -40,6 +42,8 @@ pub struct Gateway {
     pub public_url: Option<Url>,
     /// The agents' routes.
     pub agents: Router,
+    /// GitHub's route.
+    pub webhooks: Router,
     /// Whether we can work: the reason where we cannot.
     pub ready: Ready,
     /// Ends every open stream.
@@ -106,7 +110,7 @@ fn is_loopback(url: &Url) -> bool {
 impl Gateway {
     /// All routes.
     pub fn router(self) -> Router {
-        let Self { server, door, public_url, agents, ready, stop } = self;
+        let Self { server, door, public_url, agents, webhooks, ready, stop } = self;
         let config = config(public_url.as_ref(), stop);
         let mcp = StreamableHttpService::new(
             move || Ok(server.clone()),
@@ -121,6 +125,7 @@ impl Gateway {
         Router::new()
             .merge(mcp)
             .merge(agents)
+            .merge(webhooks)
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(is_ready).with_state(ready))
             .route("/.well-known/{*rest}", any(not_found))

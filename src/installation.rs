@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ed25519_dalek::SigningKey;
 
-use crate::accounts::{Accounts, CLOUDFLARE, GITHUB, Provider};
+use crate::accounts::{Accounts, CLOUDFLARE, GITHUB, Provider, packed_app};
 use crate::config::{Settings, SettingsError};
 use crate::dns::resolve::Resolver;
 use crate::domain::clock::Clock;
@@ -16,6 +16,7 @@ use crate::domain::ids::{InstallationId, SecretId};
 use crate::domain::secret::Secret;
 use crate::fleet::{Fleet, Limits};
 use crate::operations::agents::{AgentBinaries, StoredRoster};
+use crate::operations::webhooks::News;
 use crate::operations::{AgentGateway, Context, Pace};
 use crate::store::{Installation as Row, Mode, Store, StoreError};
 use crate::vault::{MasterKey, Purpose, Vault, VaultError};
@@ -162,6 +163,7 @@ pub async fn open(
         clock,
         pace: Pace::default(),
         resolver: Resolver::new(settings.resolver),
+        news: News::new(settings.public_url.as_ref().filter(|_| part == Part::Gateway)),
         agent_binaries: Arc::new(AgentBinaries::new(settings.agent_dir.clone())),
         settings: crate::operations::Settings {
             installation: row.id,
@@ -203,7 +205,10 @@ fn providers(settings: &Settings) -> Vec<Provider> {
         Provider {
             name: GITHUB,
             url: settings.github_url.clone(),
-            token: settings.github_token.clone(),
+            token: settings
+                .github_token
+                .clone()
+                .or_else(|| settings.github_app.as_ref().map(|(id, key)| packed_app(id, key))),
         },
         Provider {
             name: CLOUDFLARE,

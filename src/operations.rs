@@ -34,6 +34,7 @@ pub mod resize_vm;
 pub mod setup_repo;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,6 +76,8 @@ pub struct Context {
     pub pace: Pace,
     /// What other machines are told about a name.
     pub resolver: Resolver,
+    /// What GitHub tells by itself.
+    pub news: webhooks::News,
     /// The agents that can be handed to VMs.
     pub agent_binaries: Arc<agents::AgentBinaries>,
     /// What a person set for this installation.

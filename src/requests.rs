@@ -12,9 +12,10 @@ mod pace;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use reqwest::Response;
+use futures::future::BoxFuture;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, USER_AGENT};
 use reqwest::redirect::Policy;
+use reqwest::{Response, StatusCode};
 use tokio::time::Instant;
 use url::{Host, Url};
 
@@ -57,12 +58,28 @@ pub(crate) struct Dialect {
 #[derive(Clone)]
 pub(crate) struct Api(Arc<Inner>);
 
+/// Tokens that are made and renewed while we run, where one does not do for all calls.
+pub(crate) trait Tokens: Send + Sync {
+    /// The token for a call.
+    fn token<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Secret, RequestError>>;
+
+    /// The provider did not accept `token`: forgets it. Whether another may be had.
+    fn refused<'a>(&'a self, token: &'a Secret) -> BoxFuture<'a, bool>;
+
+    /// `text` without any token that is known.
+    fn hide(&self, text: &str) -> String;
+}
+
+enum Bearer {
+    One(Secret, HeaderValue),
+    Each(Arc<dyn Tokens>),
+}
+
 struct Inner {
     dialect: &'static Dialect,
     base: Url,
     client: reqwest::Client,
-    token: Secret,
-    authorization: HeaderValue,
+    bearer: Bearer,
     headers: HeaderMap,
     pace: Pace,
 }
@@ -76,6 +93,26 @@ impl Api {
         token: Secret,
         pace: Pace,
     ) -> Result<Self, RequestError> {
+        let header = authorization(dialect.name, &token)?;
+        Self::build(dialect, base, Bearer::One(token, header), pace)
+    }
+
+    /// As [`Self::new`], with a token for each call.
+    pub(crate) fn with_tokens(
+        dialect: &'static Dialect,
+        base: &Url,
+        tokens: Arc<dyn Tokens>,
+        pace: Pace,
+    ) -> Result<Self, RequestError> {
+        Self::build(dialect, base, Bearer::Each(tokens), pace)
+    }
+
+    fn build(
+        dialect: &'static Dialect,
+        base: &Url,
+        bearer: Bearer,
+        pace: Pace,
+    ) -> Result<Self, RequestError> {
         let api = dialect.name;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err(RequestError::BadBaseUrl { api, why: "it is neither http nor https" });
@@ -86,9 +123,6 @@ impl Api {
                 why: "plain http is accepted for loopback addresses only; use https",
             });
         }
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()))
-            .map_err(|_| RequestError::BadToken { api })?;
-        authorization.set_sensitive(true);
         let mut headers = HeaderMap::new();
         for (name, value) in dialect.headers {
             headers.insert(*name, HeaderValue::from_static(value));
@@ -106,15 +140,7 @@ impl Api {
             client = client.no_proxy();
         }
         let client = client.build().map_err(|source| RequestError::NoClient { api, source })?;
-        Ok(Self(Arc::new(Inner {
-            dialect,
-            base: base.clone(),
-            client,
-            token,
-            authorization,
-            headers,
-            pace,
-        })))
+        Ok(Self(Arc::new(Inner { dialect, base: base.clone(), client, bearer, headers, pace })))
     }
 
     /// What people call the provider.
@@ -130,7 +156,10 @@ impl Api {
     /// Text from outside made fit to be shown: one line, no control characters, at most 300
     /// characters, and without our token should the provider have echoed it.
     pub(crate) fn clean(&self, text: &str) -> String {
-        clean(&text.replace(self.0.token.expose().trim(), "***"))
+        match &self.0.bearer {
+            Bearer::One(token, _) => clean(&text.replace(token.expose().trim(), "***")),
+            Bearer::Each(tokens) => clean(&tokens.hide(text)),
+        }
     }
 
     /// Sends a call, again where that is safe and has a point, and returns the last answer.
@@ -192,11 +221,27 @@ impl Api {
         Err(RequestError::RateLimited { api, until })
     }
 
-    /// One try, with its redirects.
+    /// One try; a second one where a token of several is not accepted any more.
     async fn attempt(&self, call: &Call) -> Result<Answer, RequestError> {
+        let tokens = match &self.0.bearer {
+            Bearer::One(_, header) => return self.hops(call, header).await,
+            Bearer::Each(tokens) => tokens,
+        };
+        let token = tokens.token(call).await?;
+        let answer = self.hops(call, &authorization(self.name(), &token)?).await?;
+        let refused = answer.status == StatusCode::UNAUTHORIZED && !answer.foreign;
+        if !refused || !tokens.refused(&token).await {
+            return Ok(answer);
+        }
+        let token = tokens.token(call).await?;
+        self.hops(call, &authorization(self.name(), &token)?).await
+    }
+
+    /// One try with its redirects.
+    async fn hops(&self, call: &Call, header: &HeaderValue) -> Result<Answer, RequestError> {
         let api = self.name();
         let mut url = call.url(&self.0.base);
-        let mut with_token = true;
+        let mut with_token = Some(header);
         for _ in 0..=HOPS_MAX {
             let answer = self.once(call, &url, with_token).await?;
             let Some(next) = redirect(&answer, &url) else { return Ok(answer) };
@@ -206,20 +251,24 @@ impl Api {
                 if !call.leaves_host || in_the_open {
                     return Err(RequestError::RedirectedAway { api, host });
                 }
-                with_token = false;
+                with_token = None;
             }
             url = next;
         }
         Err(RequestError::RedirectedAway { api, host: "itself, again and again".to_owned() })
     }
 
-    async fn once(&self, call: &Call, url: &Url, ours: bool) -> Result<Answer, RequestError> {
-        let (api, begun) = (self.name(), Instant::now());
+    /// `token` is none at another host, where our headers do not go.
+    async fn once(
+        &self,
+        call: &Call,
+        url: &Url,
+        token: Option<&HeaderValue>,
+    ) -> Result<Answer, RequestError> {
+        let (api, begun, ours) = (self.name(), Instant::now(), token.is_some());
         let mut request = self.0.client.request(call.method.clone(), url.clone());
-        if ours {
-            request = request
-                .headers(self.0.headers.clone())
-                .header(AUTHORIZATION, self.0.authorization.clone());
+        if let Some(token) = token {
+            request = request.headers(self.0.headers.clone()).header(AUTHORIZATION, token.clone());
             if let Some(etag) = &call.known {
                 request = request.header(IF_NONE_MATCH, etag);
             }
@@ -279,6 +328,13 @@ impl Api {
         }
         Ok(Answer { api, status, headers, body, correlation, foreign })
     }
+}
+
+fn authorization(api: &'static str, token: &Secret) -> Result<HeaderValue, RequestError> {
+    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()))
+        .map_err(|_| RequestError::BadToken { api })?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 fn redirect(answer: &Answer, from: &Url) -> Option<Url> {

@@ -20,6 +20,7 @@ mod price_list;
 mod retirement;
 mod vm;
 mod vm_link;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,6 +43,7 @@ pub use operation::{
 pub use plan::PlanRow;
 pub use vm::{Enrolment, VmRow};
 pub use vm_link::VmLink;
+pub use webhook::Delivery;
 
 /// How long a statement waits for another process's write, in milliseconds.
 pub const BUSY_TIMEOUT_MS: u64 = 10_000;
@@ -50,7 +52,7 @@ pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 const WAL_TRIES: u32 = 50;
 
 /// Every migration in order; a file's `user_version` is how many of them it has had.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("store/migrations/0001_initial.sql"),
     include_str!("store/migrations/0002_environment_provider.sql"),
     include_str!("store/migrations/0003_price_list.sql"),
@@ -59,6 +61,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("store/migrations/0006_retirement.sql"),
     include_str!("store/migrations/0007_run_settings.sql"),
     include_str!("store/migrations/0008_adoption.sql"),
+    include_str!("store/migrations/0009_webhook.sql"),
 ];
 
 /// Why the state file could not be read or written.

@@ -43,6 +43,8 @@ pub enum Purpose {
     LinkKey,
     /// The private half of the host key of a VM's first boot, until the agent has replaced it.
     HostKey,
+    /// The secret of the webhooks that GitHub sends.
+    WebhookSecret,
 }
 
 impl Purpose {
@@ -57,6 +59,7 @@ impl Purpose {
             Self::EnrolmentToken => "enrolment_token",
             Self::LinkKey => "link_key",
             Self::HostKey => "host_key",
+            Self::WebhookSecret => "webhook_secret",
         }
     }
 }

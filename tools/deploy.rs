@@ -16,6 +16,8 @@ struct Input {
     /// Branch, tag or commit to build (the default branch otherwise); `current` takes the live version without a build and applies env changes.
     #[serde(rename = "ref")]
     git_ref: Option<String>,
+    /// Another environment of the app, such as shop/staging: its live image, without a build. Not with ref.
+    from: Option<String>,
     /// The commit that ref must be at, against an unpushed one.
     expect_sha: Option<String>,
     /// Codes of blocking rows of scan_repo that the user accepts, such as state_on_disk.
@@ -42,9 +44,14 @@ impl Server {
         Parameters(input): Parameters<Input>,
         mut call: Call,
     ) -> Result<Answer<Work>, ToolError> {
-        let version = match input.git_ref {
-            Some(name) if name == "current" => Version::Current,
-            other => Version::Ref(other),
+        let version = match (input.git_ref, input.from) {
+            (Some(_), Some(_)) => {
+                let message = "`ref` and `from` were both given, and each names another version";
+                return Err(ToolError::new("bad_argument", message).fix("give one of them"));
+            }
+            (None, Some(from)) => Version::From(self.environment(&from).await?),
+            (Some(name), None) if name == "current" => Version::Current,
+            (other, None) => Version::Ref(other),
         };
         let environment = self.environment(&input.environment).await?;
         if let Some(plan) = wanted(self.context(), &environment).await? {

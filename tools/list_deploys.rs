@@ -52,6 +52,8 @@ struct Line {
     failure: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run_url: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    took: String,
 }
 
 #[tool_router(router = list_deploys_router, vis = "pub(crate)")]
@@ -129,8 +131,8 @@ fn told(found: &Changes) -> String {
 }
 
 fn facts(history: History) -> Output {
-    let lines = history.deploys.iter().zip(history.callers).map(|(deploy, caller)| Line {
-        triggered_by: caller,
+    let both = history.deploys.iter().zip(&history.courses);
+    let lines = both.map(|(deploy, course)| Line {
         deploy: deploy.id.to_string(),
         // Of all that went live, one is live now.
         state: match deploy.state {
@@ -143,6 +145,8 @@ fn facts(history: History) -> Output {
         at: deploy.created_at.rfc3339(),
         failure: deploy.failure.as_ref().map(|text| line(text, 300)),
         run_url: deploy.run_url.clone(),
+        triggered_by: line(&course.by, 60),
+        took: course.took.clone(),
     });
     Output {
         deploys: lines.collect(),
@@ -162,9 +166,11 @@ fn text(facts: &Output) -> String {
         .map(|one| {
             let failure = one.failure.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
             let run = one.run_url.as_ref().map(|url| format!("; {url}")).unwrap_or_default();
+            let took =
+                if one.took.is_empty() { String::new() } else { format!("; took {}", one.took) };
             let commit: String = one.commit.chars().take(7).collect();
             format!(
-                "{} {} {commit} {} env revision {}, triggered by {}, {}{failure}{run}",
+                "{} {} {commit} {} env revision {}, triggered by {}, {}{took}{failure}{run}",
                 one.at, one.state, one.subject, one.env_revision, one.triggered_by, one.deploy
             )
         })

@@ -134,8 +134,7 @@ impl GitHub {
 
     /// `PUT /_sandbox/knobs`: what a fault rule cannot say.
     pub(crate) fn knobs_router(&self) -> Router {
-        settings::knob_routes(self.clone())
-            .merge(apps::side_routes(self.clone()))
+        settings::knob_routes(self.clone()).merge(apps::side_routes(self.clone()))
     }
 
     /// Adds a repo with one commit of these files on `main`; one that exists is left as it is.

@@ -12,7 +12,7 @@ use crate::config::{
 use crate::domain::secret::Secret;
 use crate::operations::OpError;
 use crate::operations::catalogue::title;
-use crate::operations::connect::{Provider, connect};
+use crate::operations::connect::{AppKey, Provider, connect};
 
 /// Store a token for a cloud or for GitHub, after it was tried. It is never shown again.
 #[derive(Debug, Args)]
@@ -26,6 +26,12 @@ pub(crate) struct Connect {
     /// Take the token that the provider's own command line (hcloud, doctl, gh) holds.
     #[arg(long)]
     official: bool,
+    /// GitHub: sign in as the GitHub App with this id (or client id), in place of a token.
+    #[arg(long, value_name = "ID", conflicts_with = "official")]
+    app: Option<String>,
+    /// The App's private key, the .pem file that its settings page makes; or pipe it in with --stdin.
+    #[arg(long, value_name = "FILE", requires = "app")]
+    key: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,8 +79,10 @@ impl ProviderName {
                  account, actions, regions and sizes)"
             }
             Self::Github => {
-                "https://github.com/settings/personal-access-tokens/new (your repo; Actions, \
-                 Contents, Pull requests, Secrets, Variables, Workflows: read and write)"
+                "https://github.com/settings/tokens/new?scopes=repo,workflow&description=VMKit \
+                 (classic, everything ticked already), or \
+                 https://github.com/settings/personal-access-tokens/new (fine-grained: your repo; \
+                 Actions, Contents, Pull requests, Secrets, Variables, Workflows: read and write)"
             }
             Self::Cloudflare => {
                 "https://dash.cloudflare.com/profile/api-tokens (Create token, Edit zone DNS: your \
@@ -92,7 +100,8 @@ impl Connect {
         let found = connect(&context, provider, token.clone()).await;
         let found = found.map_err(|error| self.explained(error, &token))?;
         super::say(&format!("{}: {found}", provider.as_str()));
-        super::say("the token is stored, sealed with the master key");
+        let what = if self.app.is_some() { "the App's key" } else { "the token" };
+        super::say(&format!("{what} is stored, sealed with the master key"));
         let set = match self.provider {
             ProviderName::Hetzner => start.settings.hetzner_token.is_some(),
             ProviderName::DigitalOcean => start.settings.digitalocean_token.is_some(),
@@ -107,16 +116,20 @@ impl Connect {
     }
 
     fn token(&self, start: &Start) -> Result<Secret, CliError> {
+        if let Some(id) = &self.app {
+            return self.app(id);
+        }
         if self.stdin {
-            let mut text = String::new();
-            let read = std::io::stdin().read_to_string(&mut text);
-            read.map_err(|error| CliError::io("stdin cannot be read", &error))?;
+            let text = piped()?;
             return self.checked(text.lines().next().unwrap_or_default());
         }
         let official = match self.provider {
             ProviderName::Hetzner => hetzner_cli_token(&start.environment)?,
             ProviderName::DigitalOcean => digitalocean_cli_token(&start.environment)?,
-            ProviderName::Github => github_cli_token(&start.environment)?,
+            ProviderName::Github => match github_cli_token(&start.environment)? {
+                Some(found) => Some(found),
+                None => gh_token(),
+            },
             ProviderName::Cloudflare => cloudflare_token(&start.environment),
         };
         if self.official {
@@ -140,6 +153,31 @@ impl Connect {
             typed => typed.map_err(|error| CliError::io("the terminal cannot be read", &error))?,
         };
         self.checked(&typed)
+    }
+
+    /// An App's id and key, where a token would be.
+    fn app(&self, id: &str) -> Result<Secret, CliError> {
+        if self.provider != ProviderName::Github {
+            return Err(CliError::new("bad_flag", "--app is for `vmkit connect github`").usage());
+        }
+        let pem = match &self.key {
+            Some(path) => std::fs::read_to_string(path).map_err(|error| {
+                CliError::io(&format!("{} cannot be read", path.display()), &error)
+            })?,
+            None if self.stdin => piped()?,
+            None => {
+                return Err(CliError::new("no_app_key", "the App's private key is missing")
+                    .fix("name its .pem file with --key FILE, or pipe it in with --stdin")
+                    .usage());
+            }
+        };
+        let pem = Secret::new(pem);
+        AppKey::new(id, &pem).map_err(|error| {
+            CliError::new(error.code(), error.to_string())
+                .fix("make a key on the App's settings page, under Private keys")
+                .usage()
+        })?;
+        Ok(AppKey::packed(id, &pem))
     }
 
     fn checked(&self, text: &str) -> Result<Secret, CliError> {
@@ -204,10 +242,7 @@ impl Connect {
             ProviderName::DigitalOcean => {
                 ("doctl", "run `doctl auth init`, or leave --official out")
             }
-            ProviderName::Github => (
-                "gh",
-                "gh may keep it in the keyring: `gh auth token | vmkit connect github --stdin`",
-            ),
+            ProviderName::Github => ("gh", "run `gh auth login`, or leave --official out"),
             ProviderName::Cloudflare => {
                 let client = "the variable CLOUDFLARE_API_TOKEN";
                 (client, "its command line's own sign-in may not edit DNS; make a token instead")
@@ -218,12 +253,33 @@ impl Connect {
     }
 }
 
+fn piped() -> Result<String, CliError> {
+    let mut text = String::new();
+    let read = std::io::stdin().read_to_string(&mut text);
+    read.map_err(|error| CliError::io("stdin cannot be read", &error))?;
+    Ok(text)
+}
+
+/// The token that gh keeps in the system's keyring, where only gh itself can read it.
+fn gh_token() -> Option<OfficialToken> {
+    let asked = std::process::Command::new("gh")
+        .args(["auth", "token", "--hostname", "github.com"])
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .output();
+    let output = asked.ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let text = text.trim();
+    let found_in = "`gh auth token`".to_owned();
+    (!text.is_empty()).then(|| OfficialToken { token: Secret::new(text), found_in })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn refused(provider: ProviderName, text: &str) -> String {
-        let connect = Connect { provider, stdin: true, official: false };
+        let connect = Connect { provider, stdin: true, official: false, app: None, key: None };
         let error = connect.checked(text).map(|_| ()).expect_err("refused");
         assert_eq!(error.exit, 2);
         format!("{error}; {}", error.fix)
@@ -258,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_refused_token_is_told_as_the_one_just_given() {
-        let connect = Connect { provider: ProviderName::Github, stdin: true, official: false };
+        let provider = ProviderName::Github;
+        let connect = Connect { provider, stdin: true, official: false, app: None, key: None };
         let refusal = || crate::github::GitHubError::Auth.into();
         let told = connect.explained(refusal(), &Secret::new("token-for-tests"));
         assert_eq!(

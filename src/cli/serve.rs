@@ -16,7 +16,7 @@ use crate::installation::Part;
 use crate::mcp::{Server, ToolError};
 use crate::operations::deploy::pushed;
 use crate::operations::destroy::sweep;
-use crate::operations::{Driver, OpError, links};
+use crate::operations::{Driver, OpError, links, webhooks};
 
 /// How long answers under way may take once the gateway is to end.
 const GRACE: Duration = Duration::from_secs(3);
@@ -73,6 +73,8 @@ impl Serve {
         tasks.spawn(async move { sweep::daily(&sweeping, &until).await });
         let (looking, until) = (Arc::clone(&context), stop.clone());
         tasks.spawn(async move { pushed::watch(&looking, &until).await });
+        let (hearing, until) = (Arc::clone(&context), stop.clone());
+        tasks.spawn(async move { webhooks::work(&hearing, &until).await });
         let audit = Audit::new(context.store.clone(), context.clock.clone());
         let server = Server::new(audit, Arc::clone(&context));
         let closing = server.closing().clone();
@@ -82,6 +84,7 @@ impl Serve {
             door,
             public_url: url,
             agents: http::agents(Arc::clone(&context)),
+            webhooks: http::webhooks(Arc::clone(&context)),
             ready: Arc::new(move || {
                 let store = store.clone();
                 Box::pin(async move {

@@ -98,6 +98,33 @@ pub fn digitalocean_cli_token(
     }))
 }
 
+/// The GitHub App that `VMKIT_GITHUB_APP_ID` and `VMKIT_GITHUB_APP_KEY` name.
+///
+/// # Errors
+/// One is set without the other, or the key's file cannot be read.
+pub(super) fn github_app(
+    environment: &Environment,
+) -> Result<Option<(String, Secret)>, SettingsError> {
+    const ID: &str = "VMKIT_GITHUB_APP_ID";
+    const KEY: &str = "VMKIT_GITHUB_APP_KEY";
+    let lone = |name: &str, wanted| super::bad(name, "not set", wanted);
+    let (id, key) = match (environment.text(ID), environment.text(KEY)) {
+        (None, None) => return Ok(None),
+        (Some(id), Some(key)) => (id.trim().to_owned(), key),
+        (Some(_), None) => {
+            return Err(lone(KEY, "the private key of the App in VMKIT_GITHUB_APP_ID"));
+        }
+        (None, Some(_)) => return Err(lone(ID, "the id of the App in VMKIT_GITHUB_APP_KEY")),
+    };
+    if key.contains("-----BEGIN") {
+        return Ok(Some((id, Secret::new(key))));
+    }
+    match read_text(key.trim().as_ref())? {
+        Some(pem) => Ok(Some((id, Secret::new(pem)))),
+        None => Err(lone(KEY, "PEM text or a file that exists")),
+    }
+}
+
 /// The token of gh for github.com, or of `GH_TOKEN` or `GITHUB_TOKEN`. Nothing where gh keeps it in the
 /// system's keyring (`gh auth token` prints it then).
 ///

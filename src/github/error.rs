@@ -25,6 +25,12 @@ pub enum GitHubError {
     /// The token is not valid.
     #[error("GitHub does not accept the token; store a valid one with `vmkit connect github`")]
     Auth,
+    /// No App can be signed in with these.
+    #[error("no GitHub App can be signed in with these: {why}")]
+    BadAppKey {
+        /// What is wanted.
+        why: &'static str,
+    },
     /// The token lacks a permission.
     #[error("GitHub does not let the token use {what} ({reason}); it needs {needs}")]
     Forbidden {
@@ -117,6 +123,7 @@ impl GitHubError {
             Self::BadName { .. } => "bad_name",
             Self::NotFound { .. } => "not_found",
             Self::Auth => "token_refused",
+            Self::BadAppKey { .. } => "bad_app_key",
             Self::Forbidden { .. } => "forbidden",
             Self::RateLimited { .. } => "rate_limited",
             Self::EmptyRepo => "empty_repo",
@@ -141,6 +148,7 @@ impl GitHubError {
             Self::BadName { .. }
             | Self::NotFound { .. }
             | Self::Auth
+            | Self::BadAppKey { .. }
             | Self::Forbidden { .. }
             | Self::EmptyRepo
             | Self::Invalid { .. }
@@ -192,6 +200,7 @@ mod tests {
             GitHubError::BadName { kind: "path", given: "..".to_owned() },
             GitHubError::NotFound { what: what() },
             GitHubError::Auth,
+            GitHubError::BadAppKey { why: "it is none" },
             GitHubError::Forbidden { what: what(), reason: reason(), needs: "x=write".to_owned() },
             RequestError::RateLimited { api: "GitHub", until }.into(),
             GitHubError::EmptyRepo,
@@ -211,6 +220,7 @@ mod tests {
                 ("bad_name", false),
                 ("not_found", false),
                 ("token_refused", false),
+                ("bad_app_key", false),
                 ("forbidden", false),
                 ("rate_limited", true),
                 ("empty_repo", false),

@@ -32,7 +32,7 @@ fn message(answer: &Answer) -> String {
 }
 
 /// Everything that a refusal says, in one line: GitHub has three shapes of `errors`.
-fn reason(api: &Api, answer: &Answer) -> String {
+pub(super) fn reason(api: &Api, answer: &Answer) -> String {
     let value = answer.value();
     let mut parts = vec![message(answer)];
     for error in value["errors"].as_array().into_iter().flatten() {

@@ -79,10 +79,10 @@ impl GitHub {
         Ok(runs.filter(|run| run.title.starts_with(start)).collect())
     }
 
-    /// How far a run is.
+    /// How far a run is; where that did not change since the last look, it costs nothing.
     pub async fn run(&self, repo: &RepoName, id: u64) -> Result<RunFacts, GitHubError> {
         let call = in_repo(Call::get(""), repo, "actions/runs").at(id);
-        let answer = self.ask(&call, &format!("run {id} of `{repo}`")).await?;
+        let answer = self.ask_again(call, &format!("run {id} of `{repo}`")).await?;
         Ok(self.run_facts(answer.json("the run")?))
     }
 
@@ -96,7 +96,7 @@ impl GitHub {
                 .query("filter", "latest")
                 .query("per_page", PER_PAGE)
                 .query("page", page);
-            let answer = self.ask(&call, &format!("run {run} of `{repo}`")).await?;
+            let answer = self.ask_again(call, &format!("run {run} of `{repo}`")).await?;
             let jobs: wire::Jobs = answer.json("the jobs")?;
             let last = jobs.jobs.len() < PER_PAGE;
             all.extend(jobs.jobs.into_iter().map(job_facts));
@@ -134,7 +134,12 @@ impl GitHub {
             .under("annotations")
             .query("per_page", 50);
         let what = format!("job {job} of `{repo}`");
-        let Some(answer) = self.ask_maybe(&call, &what).await? else { return Ok(Vec::new()) };
+        let answer = match self.ask_maybe(&call, &what).await {
+            // A token may see the run and its log without the permission for checks.
+            Ok(None) | Err(GitHubError::Forbidden { .. }) => return Ok(Vec::new()),
+            Ok(Some(answer)) => answer,
+            Err(error) => return Err(error),
+        };
         let notes: Vec<wire::Annotation> = answer.json("the annotations")?;
         Ok(notes.iter().map(|note| self.api.clean(&sentence(note))).collect())
     }

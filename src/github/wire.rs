@@ -9,6 +9,37 @@ pub(super) struct User {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct App {
+    #[serde(default)]
+    pub(super) slug: String,
+    #[serde(default)]
+    pub(super) html_url: String,
+    #[serde(default)]
+    pub(super) owner: Option<Login>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Installation {
+    pub(super) id: u64,
+    #[serde(default)]
+    pub(super) account: Option<Login>,
+    #[serde(default)]
+    pub(super) html_url: String,
+    #[serde(default)]
+    pub(super) permissions: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) suspended_at: Option<String>,
+}
+
+/// Without `Debug`: it is a token.
+#[derive(Deserialize)]
+pub(super) struct AccessToken {
+    pub(super) token: String,
+    #[serde(default)]
+    pub(super) expires_at: String,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Repo {
     pub(super) id: u64,
     pub(super) full_name: String,
@@ -43,6 +74,8 @@ pub(super) struct Commit {
 pub(super) struct Login {
     #[serde(default)]
     pub(super) login: Option<String>,
+    #[serde(default, rename = "type")]
+    pub(super) kind: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -210,6 +243,23 @@ pub(super) struct Annotation {
     pub(super) title: Option<String>,
     #[serde(default)]
     pub(super) message: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Hook {
+    pub(super) id: u64,
+    #[serde(default)]
+    pub(super) active: bool,
+    #[serde(default)]
+    pub(super) events: Vec<String>,
+    #[serde(default)]
+    pub(super) config: HookConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct HookConfig {
+    #[serde(default)]
+    pub(super) url: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -46,6 +46,7 @@ async fn gateway(no_auth: bool) -> Running {
         door,
         public_url: None,
         agents: Router::new(),
+        webhooks: Router::new(),
         ready: Arc::new(|| Box::pin(async { Ok(()) })),
         stop: stop.clone(),
     };

@@ -169,11 +169,12 @@ impl Server {
 
     /// What a deploy or a rollback would do.
     pub(crate) async fn preview(&self, request: &DeployRequest) -> Result<Answer<Work>, ToolError> {
-        let Preview { commit, subject, action, env_revision, env_keys } =
+        let Preview { commit, subject, action, from, env_revision, env_keys } =
             preview(self.context(), request).await?;
-        let how = match action {
-            DeployAction::Deploy => "built and deployed",
-            DeployAction::Redeploy => "deployed without a build",
+        let how = match (action, from) {
+            (_, Some(from)) => format!("deployed without a build, as the image of `{from}`,"),
+            (DeployAction::Deploy, None) => "built and deployed".to_owned(),
+            (DeployAction::Redeploy, None) => "deployed without a build".to_owned(),
         };
         let keys = match env_keys.as_slice() {
             [] => String::new(),

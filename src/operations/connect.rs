@@ -7,6 +7,7 @@ use crate::clouds::{AccountFacts, Cloud, CloudError};
 use crate::dns::{Dns, DnsError};
 use crate::domain::secret::Secret;
 use crate::domain::size::Size;
+pub use crate::github::AppKey;
 
 /// Whose token it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +54,9 @@ pub async fn connect(
             format!("the token works; {}", account(name, &facts, &sizes).join("; "))
         }
         Provider::GitHub => {
-            let user = context.accounts.github_with(token.clone())?.user().await?;
-            let scopes =
-                user.scopes.map_or("fine-grained".to_owned(), |scopes| format!("scopes {scopes}"));
-            format!("the token works; user {}, {scopes}", user.login)
+            let sign_in = context.accounts.github_with(token.clone())?.sign_in().await?;
+            let missing = sign_in.missing().map(|missing| format!("; {missing}"));
+            format!("the sign-in works; {}{}", sign_in.told(), missing.unwrap_or_default())
         }
         Provider::Cloudflare => zones(context, token.clone()).await?,
     };

@@ -18,7 +18,8 @@ use crate::domain::clock::Millis;
 use crate::domain::deploy::{Deploy, DeployAction, DeployState};
 use crate::domain::environment::{Environment, VmState};
 use crate::domain::ids::{DeployId, EnvironmentId, OperationId, VmId};
-use crate::domain::names::{CommitSha, EnvironmentPath};
+use crate::domain::names::{CommitSha, EnvironmentName, EnvironmentPath};
+use crate::domain::size::Arch;
 use crate::pipeline::WORKFLOW_PATH;
 use crate::store::{AppRow, Lock, LockMode, NewOperation, OperationRow};
 
@@ -43,6 +44,9 @@ pub enum Version {
     Ref(Option<String>),
     /// The commit that is live, without a build, with the newest env values.
     Current,
+    /// What is live in another environment of the app: its image without a build, with this
+    /// environment's own newest env values.
+    From(EnvironmentPath),
     /// An earlier release, without a build.
     Release {
         /// Which; the last good one where none is named.
@@ -92,6 +96,15 @@ struct Params {
     /// A run that a push has started already: it is followed, and nothing is prepared for it.
     #[serde(default)]
     run: Option<u64>,
+    /// The environment whose image it takes.
+    #[serde(default)]
+    from: Option<EnvironmentName>,
+    /// The first line of the commit's message, as data.
+    #[serde(default)]
+    subject: String,
+    /// When it was committed, where GitHub was asked.
+    #[serde(default)]
+    committed_at: Option<Millis>,
 }
 
 /// What was found out about a request before it became an operation.
@@ -101,6 +114,8 @@ struct Resolved {
     subject: String,
     env_revision: u32,
     rollback_of: Option<DeployId>,
+    from: Option<EnvironmentName>,
+    committed_at: Option<Millis>,
 }
 
 /// Starts a deploy, or finds the one of the same version and env values that runs already.
@@ -126,7 +141,7 @@ pub async fn start(
         operation,
         action: resolved.action,
         commit: resolved.commit.clone(),
-        subject: resolved.subject,
+        subject: resolved.subject.clone(),
         env_revision: resolved.env_revision,
         rollback_of: resolved.rollback_of,
         state: DeployState::Running,
@@ -147,10 +162,13 @@ pub async fn start(
         env_before: live.first().map(|live| live.env_revision),
         commit_before: live.first().map(|live| live.commit.clone()),
         run: None,
+        from: resolved.from,
+        subject: resolved.subject,
+        committed_at: resolved.committed_at,
     };
     let arguments = json!({
         "environment": environment.path, "action": params.action, "commit": params.commit,
-        "env_revision": params.env_revision
+        "env_revision": params.env_revision, "from": params.from
     });
     let new = NewOperation {
         id: operation,
@@ -191,6 +209,8 @@ pub struct Preview {
     pub subject: String,
     /// Build, or only deploy.
     pub action: DeployAction,
+    /// The environment whose image it would take.
+    pub from: Option<EnvironmentName>,
     /// The revision of the env values that it would take.
     pub env_revision: u32,
     /// The keys whose values would change, from what is live.
@@ -206,11 +226,11 @@ pub async fn preview(context: &Context, request: &DeployRequest) -> Result<Previ
     let row = app(&context.store, &environment.path.app).await?;
     ready_vm(context, &environment).await?;
     let resolved = resolve(context, request, &row, &environment).await?;
-    let Resolved { action, commit, subject, env_revision, .. } = resolved;
+    let Resolved { action, commit, subject, env_revision, from, .. } = resolved;
     let live = context.store.releases(environment.id, 1).await?;
     let before = live.first().map_or(0, |live| live.env_revision);
     let env_keys = env_keys(context, environment.id, before, env_revision).await?;
-    Ok(Preview { commit, subject, action, env_revision, env_keys })
+    Ok(Preview { commit, subject, action, from, env_revision, env_keys })
 }
 
 /// The keys whose values differ between two revisions: `GREETING changed`.
@@ -240,10 +260,22 @@ async fn resolve(
             build(context, row, environment, git_ref.as_deref(), &ignored).await?
         }
         Version::Current => current(context, environment).await?,
+        Version::From(from) => image_of(context, environment, from).await?,
         Version::Release { to, env } => release(context, environment, *to, *env).await?,
     };
     expect(request, &resolved)?;
-    Ok(resolved)
+    if resolved.committed_at.is_some() {
+        return Ok(resolved);
+    }
+    // Only to tell its age: without GitHub's answer it is deployed all the same.
+    let committed_at = match context.accounts.github().await {
+        Ok(github) => {
+            let found = github.resolve(&row.app.repo, resolved.commit.as_str()).await;
+            found.ok().and_then(|commit| commit.date)
+        }
+        Err(_) => None,
+    };
+    Ok(Resolved { committed_at, ..resolved })
 }
 
 /// A deploy's identity is its commit, its env revision and its action: a repeat while it runs is
@@ -259,7 +291,8 @@ async fn same_deploy(
         && running.path == wanted.path
         && running.commit == wanted.commit
         && running.env_revision == wanted.env_revision
-        && running.action == wanted.action)
+        && running.action == wanted.action
+        && running.from == wanted.from)
 }
 
 async fn ready_vm(context: &Context, environment: &Environment) -> Result<VmId, OpError> {
@@ -305,6 +338,8 @@ async fn build(
         subject: commit.subject,
         env_revision: environment.env_revision,
         rollback_of: None,
+        from: None,
+        committed_at: commit.date,
     })
 }
 
@@ -334,6 +369,56 @@ async fn current(context: &Context, environment: &Environment) -> Result<Resolve
         subject: live.subject,
         env_revision: environment.env_revision,
         rollback_of: None,
+        from: None,
+        committed_at: None,
+    })
+}
+
+/// The image that is live in another environment. An image names its environment (Kamal insists),
+/// so the workflow gives the same layers another name; that is right only where both environments
+/// would build the same: one app, one architecture, the same variables of the build.
+async fn image_of(
+    context: &Context,
+    environment: &Environment,
+    from: &EnvironmentPath,
+) -> Result<Resolved, OpError> {
+    let to = &environment.path;
+    let refused =
+        |why: String| OpError::OtherImage { from: from.to_string(), to: to.to_string(), why };
+    if from.app != to.app {
+        return Err(refused("they are two apps".to_owned()));
+    }
+    if from == to {
+        let why = "that is the same environment; its own image is deployed with ref `current`";
+        return Err(refused(why.to_owned()));
+    }
+    let source = self::environment(&context.store, from).await?;
+    let arch = async |one: &Environment| -> Result<Option<Arch>, OpError> {
+        match one.vm {
+            Some(id) => Ok(context.store.vm(id).await?.map(|row| row.vm.arch)),
+            None => Ok(None),
+        }
+    };
+    if let (Some(there), Some(here)) = (arch(&source).await?, arch(environment).await?)
+        && there != here
+    {
+        let why =
+            format!("its image is for {}, and the VM here is {}", there.as_str(), here.as_str());
+        return Err(refused(why));
+    }
+    if source.run.build_variables != environment.run.build_variables {
+        return Err(refused("variables of the build differ between them".to_owned()));
+    }
+    let live = context.store.releases(source.id, 1).await?.into_iter().next();
+    let live = live.ok_or_else(|| OpError::NoRelease { environment: from.to_string() })?;
+    Ok(Resolved {
+        action: DeployAction::Redeploy,
+        commit: live.commit,
+        subject: live.subject,
+        env_revision: environment.env_revision,
+        rollback_of: None,
+        from: Some(from.name.clone()),
+        committed_at: None,
     })
 }
 
@@ -370,6 +455,8 @@ async fn release(
             ReleaseEnv::Newest => environment.env_revision,
         },
         rollback_of: Some(target.id),
+        from: None,
+        committed_at: None,
     })
 }
 
@@ -387,6 +474,7 @@ fn expect(request: &DeployRequest, resolved: &Resolved) -> Result<(), OpError> {
     let given = match &request.version {
         Version::Ref(Some(git_ref)) => git_ref.clone(),
         Version::Ref(None) => "the default branch".to_owned(),
+        Version::From(from) => format!("what is live in {from}"),
         Version::Current | Version::Release { .. } => "the release".to_owned(),
     };
     Err(OpError::OtherCommit {
@@ -416,6 +504,9 @@ pub(super) async fn prove_release(
         env_before: None,
         commit_before: None,
         run: None,
+        from: None,
+        subject: String::new(),
+        committed_at: None,
     };
     prove::prove(context, &params, run).await
 }

@@ -89,6 +89,16 @@ pub enum OpError {
     NoRelease { environment: String },
     #[error("environment `{environment}` has no earlier release to go back to")]
     NothingToRollBack { environment: String },
+    /// The image of one environment cannot run in another.
+    #[error("the image of `{from}` cannot be deployed to `{to}`: {why}")]
+    OtherImage {
+        /// Whose image.
+        from: String,
+        /// Where to.
+        to: String,
+        /// The reason.
+        why: String,
+    },
     #[error("environment `{environment}` was rolled back at {at}, less than an hour ago")]
     RolledBackAlready { environment: String, at: String },
     #[error("release `{release}` is not one of `{environment}`")]
@@ -245,6 +255,7 @@ impl OpError {
             Self::OtherCommit { .. } => "other_commit",
             Self::NoRelease { .. } => "no_release",
             Self::NothingToRollBack { .. } => "nothing_to_roll_back",
+            Self::OtherImage { .. } => "other_image",
             Self::RolledBackAlready { .. } => "rolled_back_already",
             Self::UnknownRelease { .. } => "unknown_release",
             Self::DeployFailed { code, .. } => code,
@@ -345,6 +356,7 @@ impl OpError {
             Self::UnknownRef { .. } => "push it first, or name a branch that exists".into(),
             Self::OtherCommit { .. } => "push your commit first, or leave out `expect_sha`".into(),
             Self::NoRelease { environment } => format!("call `deploy` with environment `{environment}` and a `ref`"),
+            Self::OtherImage { to, .. } => format!("build it there: call `deploy` with environment `{to}` and the commit as `ref`"),
             Self::NothingToRollBack { environment } | Self::UnknownRelease { environment, .. } => format!("call `list_deploys` with environment `{environment}`"),
             Self::RolledBackAlready { environment, .. } => format!("name the release with `to`; `list_deploys` with environment `{environment}` has them"),
             Self::DeployFailed { fix, .. } => fix.clone(),

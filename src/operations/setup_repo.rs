@@ -256,6 +256,9 @@ impl SetupRepo {
     async fn open_pull(&self, run: &Run<'_>) -> Result<StepEnd, OpError> {
         let row = self.app().await?;
         let repo = &row.app.repo;
+        if let Some(note) = super::webhooks::ensure(&self.context, repo).await? {
+            run.say(note).await?;
+        }
         let committed = run.output("commit_files");
         if committed["commit"].is_null() {
             return Ok(StepEnd::Done(json!({

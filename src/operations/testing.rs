@@ -27,6 +27,7 @@ pub(crate) async fn context() -> (Arc<Context>, tempfile::TempDir) {
         clock: Clock::hand(Millis(1_000)),
         pace: Pace::default(),
         resolver: crate::dns::resolve::Resolver::default(),
+        news: crate::operations::webhooks::News::new(None),
         agent_binaries: Arc::new(AgentBinaries::new(None)),
         settings: Settings {
             installation: InstallationId::generate(),

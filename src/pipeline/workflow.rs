@@ -45,6 +45,7 @@ pub(super) fn content(setup: &Setup) -> String {
             ("PUSH_TRIGGER\n", &push_trigger(setup)),
             ("PUSH_JOB\n", &push_job(setup)),
             ("ENVIRONMENT_INPUT\n", &environment_input(setup)),
+            ("PLATFORM", &by_arch(setup, "linux/amd64", "linux/arm64")),
             ("RUNNER", &by_arch(setup, "ubuntu-24.04", "ubuntu-24.04-arm")),
             ("IMAGE", &image_prefix),
             ("SERVICE", &service_prefix(setup)),

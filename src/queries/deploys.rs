@@ -16,12 +16,42 @@ pub const SHOWN: u32 = 50;
 pub struct History {
     /// The newest deploys, newest first.
     pub deploys: Vec<Deploy>,
-    /// Who asked for each of them: `local`, a key's id, or `push`.
-    pub callers: Vec<String>,
+    /// How each of them went, in the same order.
+    pub courses: Vec<Course>,
     /// The deploy that is live.
     pub live: Option<DeployId>,
     /// Where `rollback` goes without a `to`.
     pub rollback_to: Option<DeployId>,
+}
+
+/// How a deploy went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Course {
+    /// Who asked for it.
+    pub by: String,
+    /// How long it took: `58 s: dispatch 2, watch 40, prove 16`; steps that took no second are left
+    /// out. Without steps where its journal is not kept any more.
+    pub took: String,
+}
+
+async fn course(store: &Store, deploy: &Deploy) -> Result<Course, OpError> {
+    let Some(row) = store.operation(deploy.operation).await? else {
+        return Ok(Course::default());
+    };
+    let mut steps = Vec::new();
+    for step in store.steps(deploy.operation).await? {
+        let seconds = step.ended_at.map_or(0, |end| end.since_ms(step.started_at) / 1000);
+        if seconds > 0 {
+            steps.push(format!("{} {seconds}", step.name));
+        }
+    }
+    let total = deploy.ended_at.map(|end| end.since_ms(deploy.created_at) / 1000);
+    let took = match (total, steps.is_empty()) {
+        (Some(total), true) => format!("{total} s"),
+        (Some(total), false) => format!("{total} s: {}", steps.join(", ")),
+        (None, _) => String::new(),
+    };
+    Ok(Course { by: row.caller, took })
 }
 
 /// Reads the history of an environment.
@@ -42,13 +72,12 @@ pub async fn history(
             past.commit != live.commit || past.env_revision != live.env_revision
         })
     };
-    let mut callers = Vec::new();
-    for deploy in &deploys {
-        let operation = store.operation(deploy.operation).await?;
-        callers.push(operation.map_or_else(String::new, |row| row.caller));
-    }
     let rollback_to = releases.iter().find(differs).map(|deploy| deploy.id);
-    Ok(History { live: live.map(|deploy| deploy.id), rollback_to, callers, deploys })
+    let mut courses = Vec::new();
+    for deploy in &deploys {
+        courses.push(course(store, deploy).await?);
+    }
+    Ok(History { live: live.map(|deploy| deploy.id), rollback_to, deploys, courses })
 }
 
 /// How many commits and files of a comparison are told.

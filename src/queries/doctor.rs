@@ -156,18 +156,22 @@ fn origin(source: Option<TokenSource>) -> &'static str {
 
 async fn github(accounts: &Accounts) -> Row {
     let asked = async {
-        let user = accounts.github().await?.user().await?;
-        Ok::<_, OpError>((user, accounts.source(GITHUB).await?))
+        let sign_in = accounts.github().await?.sign_in().await?;
+        Ok::<_, OpError>((sign_in, accounts.source(GITHUB).await?))
     };
     match asked.await {
         Err(error) => token_row(accounts, GITHUB, &error).await,
-        Ok((user, source)) => {
-            let scopes = match user.scopes {
-                Some(scopes) => format!("scopes {scopes}"),
-                None => "a fine-grained token".to_owned(),
-            };
-            let found = format!("token {}, user {}, {scopes}", origin(source), user.login);
-            good(GITHUB, found)
+        Ok((sign_in, source)) => {
+            let found = format!("sign-in {}, {}", origin(source), sign_in.told());
+            match sign_in.missing() {
+                None => good(GITHUB, found),
+                Some(missing) => Row {
+                    what: GITHUB.to_owned(),
+                    verdict: Verdict::Bad,
+                    found: format!("{found}; missing: {}", missing.names.join(", ")),
+                    fix: Some(format!("grant at {}", missing.grant)),
+                },
+            }
         }
     }
 }

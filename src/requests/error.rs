@@ -23,6 +23,16 @@ pub enum RequestError {
         /// The provider.
         api: &'static str,
     },
+    /// No token can be had for this call; it was not sent.
+    #[error("{api} gives no token for this call: {reason}")]
+    NoToken {
+        /// The provider.
+        api: &'static str,
+        /// Why, and what to do about it.
+        reason: String,
+        /// Whether it may give one later.
+        passing: bool,
+    },
     /// The HTTP client could not be made.
     #[error(
         "the HTTP client for {api} cannot start; check this machine's TLS certificates and proxy settings"
@@ -118,6 +128,7 @@ impl RequestError {
         match self {
             Self::BadBaseUrl { .. } => "bad_base_url",
             Self::BadToken { .. } => "bad_token",
+            Self::NoToken { .. } => "no_token",
             Self::NoClient { .. } => "no_client",
             Self::Unreachable { .. } => "unreachable",
             Self::Broken { .. } => "connection_lost",
@@ -137,6 +148,7 @@ impl RequestError {
             | Self::TimedOut { .. }
             | Self::RateLimited { .. }
             | Self::BadAnswer { .. } => true,
+            Self::NoToken { passing, .. } => *passing,
             Self::BadBaseUrl { .. }
             | Self::BadToken { .. }
             | Self::NoClient { .. }
@@ -154,6 +166,7 @@ impl RequestError {
             | Self::BadAnswer { .. } => true,
             Self::BadBaseUrl { .. }
             | Self::BadToken { .. }
+            | Self::NoToken { .. }
             | Self::NoClient { .. }
             | Self::Unreachable { .. }
             | Self::RateLimited { .. }
@@ -180,6 +193,7 @@ mod tests {
         let errors = [
             RequestError::BadBaseUrl { api, why: "it is no address" },
             RequestError::BadToken { api },
+            RequestError::NoToken { api, reason: "x".to_owned(), passing: false },
             RequestError::NoClient { api, source: http() },
             RequestError::Unreachable { api, source: http() },
             RequestError::Broken { api, source: http() },
@@ -196,6 +210,7 @@ mod tests {
             [
                 ("bad_base_url", false, false),
                 ("bad_token", false, false),
+                ("no_token", false, false),
                 ("no_client", false, false),
                 ("unreachable", true, false),
                 ("connection_lost", true, true),

@@ -1,6 +1,7 @@
 //! The clients of outside APIs against small fakes: every body that they send is held against the
 //! provider's own specification, and every fault ends in a clean result or a clear error.
 
+mod app;
 mod dns;
 mod fake;
 mod fake_dns;

@@ -10,4 +10,5 @@ mod rig;
 mod stdio;
 mod story;
 mod trouble;
+mod webhooks;
 mod worker;

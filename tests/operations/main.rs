@@ -19,6 +19,7 @@ mod jobs;
 mod maintain;
 mod mended;
 mod order;
+mod promote;
 mod resize;
 mod resize_trouble;
 mod ssh;

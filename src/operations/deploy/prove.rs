@@ -100,7 +100,15 @@ pub(super) async fn prove(
         tokio::time::sleep(PAUSE.min(steady)).await;
     }
     let roles: Vec<&String> = before.keys().collect();
-    Ok(json!({ "url": url, "roles": roles }))
+    let mut proof: Vec<String> = before
+        .iter()
+        .map(|(role, restarts)| {
+            let version = params.commit.short();
+            format!("{role} runs {version}, restarts {restarts}, steady for {} s", steady.as_secs())
+        })
+        .collect();
+    proof.extend(url.as_ref().map(|url| format!("{url} answers")));
+    Ok(json!({ "url": url, "roles": roles, "proof": proof }))
 }
 
 /// Whether anything of the app answers requests.

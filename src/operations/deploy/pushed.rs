@@ -113,6 +113,9 @@ async fn take_up(
         env_before: live.first().map(|live| live.env_revision),
         commit_before: live.first().map(|live| live.commit.clone()),
         run: Some(run.id),
+        from: None,
+        subject: String::new(),
+        committed_at: None,
     };
     let deploy = Deploy {
         id,

@@ -36,7 +36,10 @@ impl DeployApp {
         let found = self.look_for_run(&github, &row, &nonce, 1).await?;
         let found = match found {
             Some(found) => found,
-            None => self.start_run(&github, &row, &nonce, DeployAction::Redeploy, commit).await?,
+            None => {
+                let action = DeployAction::Redeploy;
+                self.start_run(&github, &row, &nonce, (action, None), commit).await?
+            }
         };
         let deadline = tokio::time::Instant::now() + RUN_WAIT;
         let mut pause = LOOK.0;

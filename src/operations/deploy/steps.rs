@@ -11,8 +11,9 @@ use vmkit_agent_protocol::calls::{Call, EnvFile};
 
 use super::{Params, STEPS, evidence, prove, service};
 use crate::diagnosis::{self, Evidence};
+use crate::domain::clock::Millis;
 use crate::domain::deploy::{DeployAction, DeployState};
-use crate::domain::names::CommitSha;
+use crate::domain::names::{CommitSha, EnvironmentName};
 use crate::domain::operation::OperationState;
 use crate::github::{Conclusion, GitHub, JobFacts, RunFacts, RunStatus};
 use crate::operations::agents::linked;
@@ -87,8 +88,9 @@ impl DeployApp {
         let started = match found {
             Some(found) => found,
             None => {
-                let Params { action, commit, .. } = &self.params;
-                self.start_run(&github, &row, &nonce, *action, commit).await?
+                let Params { action, commit, from, .. } = &self.params;
+                let how = (*action, from.as_ref());
+                self.start_run(&github, &row, &nonce, how, commit).await?
             }
         };
         let url = started.html_url.clone();
@@ -105,25 +107,29 @@ impl DeployApp {
         Ok(json!({ "run": run.id, "url": run.html_url }))
     }
 
-    /// Dispatches the workflow; the run carries `nonce` in its name.
+    /// Dispatches the workflow; the run carries `nonce` in its name. With an environment to take the
+    /// image from, that is copied first.
     pub(super) async fn start_run(
         &self,
         github: &GitHub,
         row: &AppRow,
         nonce: &str,
-        action: DeployAction,
+        (action, from): (DeployAction, Option<&EnvironmentName>),
         commit: &CommitSha,
     ) -> Result<RunFacts, OpError> {
-        let action = match action {
-            DeployAction::Deploy => "deploy",
-            DeployAction::Redeploy => "redeploy",
+        let action = match (action, from) {
+            (_, Some(_)) => "promote",
+            (DeployAction::Deploy, None) => "deploy",
+            (DeployAction::Redeploy, None) => "redeploy",
         };
-        let inputs = BTreeMap::from([
+        let mut inputs = BTreeMap::from([
             ("environment".to_owned(), self.params.path.name.to_string()),
             ("action".to_owned(), action.to_owned()),
             ("sha".to_owned(), commit.to_string()),
             ("deploy_id".to_owned(), nonce.to_owned()),
         ]);
+        // A workflow of an earlier VMKit does not know this input, and needs it only here.
+        inputs.extend(from.map(|from| ("from".to_owned(), from.to_string())));
         let (name, branch) = (&row.app.repo, &row.app.default_branch);
         let found = match github.dispatch(name, WORKFLOW_FILE, branch, &inputs).await? {
             Some(id) => Some(github.run(name, id).await?),
@@ -159,6 +165,7 @@ impl DeployApp {
         let deadline = tokio::time::Instant::now() + RUN_WAIT;
         let mut pause = LOOK.0;
         let mut said = String::new();
+        let mut news = self.context.news.of_run(id);
         loop {
             let facts = github.run(name, id).await?;
             if facts.status == RunStatus::Completed {
@@ -177,7 +184,7 @@ impl DeployApp {
                 run.say(now.clone()).await?;
                 said = now;
             }
-            tokio::time::sleep(pause).await;
+            news.wait(pause).await;
             pause = (pause * 3 / 2).min(LOOK.1);
         }
     }
@@ -309,6 +316,17 @@ impl DeployApp {
     }
 }
 
+/// How old a commit is, in the largest unit that says something.
+fn age(ms: i64) -> String {
+    let minutes = ms.max(0) / 60_000;
+    match (minutes / 1440, minutes / 60, minutes) {
+        (days @ 2.., ..) => format!("{days} days"),
+        (_, hours @ 2.., _) => format!("{hours} hours"),
+        (_, _, 1) => "1 minute".to_owned(),
+        (_, _, minutes) => format!("{minutes} minutes"),
+    }
+}
+
 /// What the jobs are at: `Build: Build and push`.
 fn doing(jobs: &[JobFacts]) -> String {
     let Some(job) = jobs.iter().find(|job| job.status == RunStatus::InProgress) else {
@@ -339,7 +357,10 @@ impl Operation for DeployApp {
                 "dispatch" if self.params.run.is_some() => self.take_up_run().await?,
                 "commit_config" => return self.commit_config(run).await,
                 "grant_access" => {
-                    keys::grant(&self.context, &self.params.path, self.params.vm).await?;
+                    let note = keys::grant(&self.context, &self.params.path, self.params.vm);
+                    if let Some(note) = note.await? {
+                        run.say(note).await?;
+                    }
                     Value::Null
                 }
                 "write_env" => self.write_env(self.params.env_revision).await?,
@@ -407,9 +428,16 @@ impl Operation for DeployApp {
             store.end_deploy(self.params.deploy, ended, failure, now).await?;
             let proof = outputs.get("prove").cloned().unwrap_or(Value::Null);
             let run = outputs.get("dispatch").cloned().unwrap_or(Value::Null);
+            let repo = self.app().await?.app.repo;
+            let image = crate::pipeline::image(&repo, &self.params.path);
             Ok(Some(json!({
                 "deploy": self.params.deploy,
                 "commit": self.params.commit,
+                "subject": self.params.subject,
+                "committed_at": self.params.committed_at.map(Millis::rfc3339),
+                "age": self.params.committed_at.map(|at| age(now.since_ms(at))),
+                "image": format!("{image}:{}", self.params.commit),
+                "proof": proof["proof"],
                 "env_revision": self.params.env_revision,
                 "env_keys": self.env_keys().await?,
                 "serving": self.serving(state).await,

@@ -115,7 +115,7 @@ impl Thing {
 pub enum Fate {
     /// It is removed.
     Removed,
-    /// It is removed with the last VM that needs it.
+    /// It is removed with the last VM, or the last environment of its repo, that needs it.
     WithTheLast,
     /// It is kept until the destroy is undone or over.
     Kept,
@@ -130,7 +130,7 @@ impl Fate {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Removed => "removed",
-            Self::WithTheLast => "removed with the last VM",
+            Self::WithTheLast => "removed with the last that needs it",
             Self::Kept => "kept for the undo",
             Self::Stays => "stay as they are",
             Self::Asked => "yours to remove",
@@ -153,7 +153,8 @@ pub fn fate(thing: Thing, manner: Manner) -> Fate {
         Thing::DeployKey | Thing::EnvValues => [Removed, Removed, Kept, Kept, Kept],
         Thing::Secret | Thing::Variable => [Removed; 5],
         Thing::DnsRecords => [Removed, Removed, Kept, Kept, Kept],
-        Thing::Packages | Thing::Workflow | Thing::Hook => [Asked; 5],
+        Thing::Hook => [WithTheLast; 5],
+        Thing::Packages | Thing::Workflow => [Asked; 5],
     };
     match manner {
         Manner::Purge => purge,
