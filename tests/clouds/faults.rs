@@ -30,7 +30,7 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD test";
 
 /// Every call of the trait that talks to the cloud, and whether it changes something.
-const CALLS: [(&str, bool); 29] = [
+const CALLS: [(&str, bool); 28] = [
     ("check", false),
     ("sizes", false),
     ("extra_prices", false),
@@ -51,7 +51,6 @@ const CALLS: [(&str, bool); 29] = [
     ("cycle_vm", true),
     ("rename_vm", true),
     ("adopt_vm", true),
-    ("disown_vm", true),
     ("rebuild_vm", true),
     ("resize_vm", true),
     ("delete_vm", true),
@@ -377,7 +376,6 @@ async fn call(
             labels.insert("team".to_owned(), scene.name.clone());
             cloud.adopt_vm(id, &labels).await.map(drop)
         }
-        "disown_vm" => cloud.disown_vm(id, ours).await,
         "rebuild_vm" => {
             let rebuild = Rebuild { image: scene.order.image.clone(), user_data: None };
             cloud.rebuild_vm(id, ours, &rebuild).await.map(drop)
