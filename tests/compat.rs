@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use vmkit_agent_protocol::beside::{
+    Control, ControlAction, Controlled, RemoveService, ServiceFile,
+};
 use vmkit_agent_protocol::bytes::{Bytes, Hidden};
 use vmkit_agent_protocol::calls::{
     AppRemoved, Call, Container, DockerFacts, EnvFile, HostFacts, Metrics, Pressure, PublishedPort,
@@ -145,7 +148,30 @@ fn calls() -> Vec<Call> {
             services: vec!["shop-production".to_owned(), "shop-production-db".to_owned()],
             deploy_key: Some("ssh-ed25519 deploy-key-for-tests".to_owned()),
             volumes: true,
+            volume_names: vec!["shop-production-db".to_owned()],
         }),
+        Call::WriteServiceFile(ServiceFile {
+            app: "shop".to_owned(),
+            environment: "production".to_owned(),
+            beside: "db".to_owned(),
+            content: Hidden("POSTGRES_DB=app\n".to_owned()),
+        }),
+        Call::RemoveService(RemoveService {
+            app: "shop".to_owned(),
+            environment: "production".to_owned(),
+            beside: "db".to_owned(),
+            volume: true,
+            file_only: true,
+        }),
+        Call::Control(Control {
+            app: "shop".to_owned(),
+            environment: "production".to_owned(),
+            beside: Some("db".to_owned()),
+            action: ControlAction::Restart,
+            version: Some("abc".to_owned()),
+        }),
+        Call::KamalLock { service: "shop-production".to_owned() },
+        Call::BreakKamalLock(held()),
     ];
     all.extend(cares().into_iter().map(Call::Care));
     for call in &all {
@@ -157,6 +183,8 @@ fn calls() -> Vec<Call> {
             Call::TakeKamalLocks(_) | Call::ReleaseKamalLocks(_) => {}
             Call::Quiesce(_) | Call::Resume(_) => {}
             Call::PrepareHostKey | Call::InstallHostKey { .. } => {}
+            Call::WriteServiceFile(_) | Call::RemoveService(_) | Call::Control(_) => {}
+            Call::KamalLock { .. } | Call::BreakKamalLock(_) => {}
             Call::RemoveApp(_) | Call::Care(_) | Call::Unknown => {}
         }
     }
@@ -303,6 +331,8 @@ fn replies() -> Vec<Reply> {
             volumes: vec!["shop-production-data".to_owned()],
             key: true,
         }),
+        Reply::ServiceFileWritten { changed: true, volume: true },
+        Reply::Controlled(Controlled { containers: vec![container()] }),
     ];
     all.extend(cared().into_iter().map(Reply::Cared));
     for reply in &all {
@@ -311,6 +341,7 @@ fn replies() -> Vec<Reply> {
             Reply::Logs(_) | Reply::Metrics(_) | Reply::MetricsHistory(_) => {}
             Reply::AppRemoved(_) | Reply::Unknown => {}
             Reply::KamalLocks { .. } | Reply::Quiesced { .. } | Reply::Resumed { .. } => {}
+            Reply::ServiceFileWritten { .. } | Reply::Controlled(_) => {}
             Reply::HostKeyPrepared { .. } | Reply::HostKeyInstalled { .. } | Reply::Cared(_) => {}
         }
     }

@@ -1,6 +1,8 @@
 //! What the agent does when asked: one arm a call.
 
+mod beside;
 pub(crate) mod containers;
+mod control;
 mod env_files;
 pub(crate) mod facts;
 pub(crate) mod host_key;
@@ -70,6 +72,10 @@ impl Fault {
         Self::new("kamal_locked", message)
     }
 
+    pub(crate) fn no_container(message: String) -> Self {
+        Self::new("no_container", message)
+    }
+
     pub(crate) fn docker(error: &bollard::errors::Error) -> Self {
         Self::new("docker_unavailable", format!("the Docker engine does not answer: {error}"))
     }
@@ -126,6 +132,17 @@ pub(crate) async fn perform(agent: &Arc<Agent>, call: Call, asker: &Asker) -> Re
             Ok(Reply::AppRemoved(removed))
         }
         Call::Care(wanted) => care::perform(agent, wanted).await.map(Reply::Cared),
+        Call::WriteServiceFile(file) => beside::write(agent, file).await,
+        Call::RemoveService(wanted) => beside::remove(agent, wanted).await,
+        Call::Control(wanted) => control::control(agent, wanted).await,
+        Call::KamalLock { service } => {
+            let host = agent.host().clone();
+            blocking(move || kamal_locks::look(&host, &service)).await?
+        }
+        Call::BreakKamalLock(held) => {
+            let host = agent.host().clone();
+            blocking(move || kamal_locks::break_one(&host, &held)).await?
+        }
         Call::Unknown => Err(Fault::unsupported()),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::beside::{Control, Controlled, RemoveService, ServiceFile};
 use crate::bytes::Hidden;
 use crate::care::{Care, Cared};
 use crate::logs::{FollowLogs, LogRange, LogRangeReply, SystemLogRange};
@@ -53,6 +54,22 @@ pub enum Call {
     RemoveApp(RemoveApp),
     /// Cares for the VM as a whole: answered by [`Reply::Cared`].
     Care(Care),
+    /// Puts the env file of a service beside an app in place: answered by
+    /// [`Reply::ServiceFileWritten`].
+    WriteServiceFile(ServiceFile),
+    /// Takes a service beside an app off the VM: answered by [`Reply::AppRemoved`].
+    RemoveService(RemoveService),
+    /// Restarts, stops or starts the containers of an app, or of one service beside it: answered by
+    /// [`Reply::Controlled`].
+    Control(Control),
+    /// Who holds Kamal's lock of one service: answered by [`Reply::KamalLocks`].
+    KamalLock {
+        /// Such as `shop-staging`.
+        service: String,
+    },
+    /// Breaks that lock of Kamal's, and no other: answered by [`Reply::KamalLocks`], with what is
+    /// held where that is another one by now.
+    BreakKamalLock(HeldLock),
     /// From a newer gateway; the agent answers with the fault `unsupported`.
     #[serde(other)]
     Unknown,
@@ -82,11 +99,12 @@ pub enum Reply {
     Metrics(Box<Metrics>),
     /// To [`Call::MetricsHistory`].
     MetricsHistory(Box<MetricsHistory>),
-    /// To [`Call::TakeKamalLocks`] and [`Call::ReleaseKamalLocks`].
+    /// To [`Call::TakeKamalLocks`], [`Call::ReleaseKamalLocks`], [`Call::KamalLock`] and
+    /// [`Call::BreakKamalLock`].
     KamalLocks {
-        /// The services whose locks were taken or given back.
+        /// The services whose locks were taken, given back or broken.
         services: Vec<String>,
-        /// Somebody else's lock, for which none was taken.
+        /// Somebody's lock, for which none was taken or broken.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         held: Option<HeldLock>,
     },
@@ -113,10 +131,20 @@ pub enum Reply {
         /// False where it was in place already.
         changed: bool,
     },
-    /// To [`Call::RemoveApp`].
+    /// To [`Call::RemoveApp`] and [`Call::RemoveService`].
     AppRemoved(AppRemoved),
     /// To [`Call::Care`].
     Cared(Cared),
+    /// To [`Call::WriteServiceFile`].
+    ServiceFileWritten {
+        /// False where it was in place already.
+        changed: bool,
+        /// Whether the VM had a volume of the service's name before.
+        #[serde(default)]
+        volume: bool,
+    },
+    /// To [`Call::Control`].
+    Controlled(Controlled),
     /// From a newer agent.
     #[serde(other)]
     Unknown,
@@ -137,6 +165,9 @@ pub struct RemoveApp {
     /// Whether the volumes of those containers go too, which loses their data.
     #[serde(default)]
     pub volumes: bool,
+    /// Volumes that go with them although no container may have them any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_names: Vec<String>,
 }
 
 /// What went with an app.

@@ -4,6 +4,7 @@
 //! reader ignores fields that it does not know, and takes a variant that it does not know as
 //! `Unknown`: each side may be newer than the other.
 
+pub mod beside;
 pub mod bytes;
 pub mod calls;
 pub mod care;

@@ -67,7 +67,7 @@ pub(super) fn is_slug(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -85,7 +85,7 @@ pub(super) fn refuse_if_locked(host: &Host, app: &str, environment: &str) -> Res
     Ok(())
 }
 
-fn for_kamal(host: &Host) -> Access {
+pub(super) fn for_kamal(host: &Host) -> Access {
     match host.group_id("kamal").or_else(|| host.user("kamal").map(|(group, _)| group)) {
         Some(group) => Access { mode: 0o640, owner: None, group: Some(group) },
         None => files::PRIVATE,
@@ -94,7 +94,7 @@ fn for_kamal(host: &Host) -> Access {
 
 /// `etc/vmkit` holds the agent's own configuration too, but that is 0600; Kamal's user has to get
 /// through.
-fn make_readable_dirs(host: &Host, dir: &Path) -> io::Result<()> {
+pub(super) fn make_readable_dirs(host: &Host, dir: &Path) -> io::Result<()> {
     let mut above: Vec<PathBuf> =
         dir.ancestors().take_while(|at| *at != host.root()).map(Path::to_path_buf).collect();
     above.reverse();

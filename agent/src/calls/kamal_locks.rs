@@ -72,6 +72,34 @@ pub(super) fn release(host: &Host, operation: &str) -> Result<Reply, Fault> {
     Ok(Reply::KamalLocks { services: released, held: None })
 }
 
+/// Who holds one service's lock.
+pub(super) fn look(host: &Host, service: &str) -> Result<Reply, Fault> {
+    if !is_plain(service) {
+        return Err(Fault::invalid(format!("`{service}` is no service's name")));
+    }
+    let held = read(&host.kamal_folder(), service).map_err(|error| Fault::files(&error))?;
+    Ok(Reply::KamalLocks { services: Vec::new(), held })
+}
+
+/// Breaks a lock that is as described; what is another one by now stays.
+pub(super) fn break_one(host: &Host, wanted: &HeldLock) -> Result<Reply, Fault> {
+    let Reply::KamalLocks { held: Some(held), .. } = look(host, &wanted.service)? else {
+        return Ok(Reply::KamalLocks { services: Vec::new(), held: None });
+    };
+    if held != *wanted {
+        return Ok(Reply::KamalLocks { services: Vec::new(), held: Some(held) });
+    }
+    drop_lock(&host.kamal_folder(), &held.service).map_err(|error| Fault::files(&error))?;
+    Ok(Reply::KamalLocks { services: vec![held.service], held: None })
+}
+
+/// Gone at once, so that nobody meets a lock without a holder.
+fn drop_lock(folder: &Path, service: &str) -> io::Result<()> {
+    let gone = folder.join(format!("{DRAFT}{:016x}", rand::random::<u64>()));
+    std::fs::rename(folder.join(format!("lock-{service}")), &gone)?;
+    std::fs::remove_dir_all(&gone)
+}
+
 /// As Kamal writes a time.
 fn now() -> String {
     let now = jiff::Timestamp::from_millisecond(now_ms()).unwrap_or_default();
@@ -175,10 +203,7 @@ fn release_held(folder: &Path, ours: impl Fn(&str) -> bool) -> io::Result<Vec<St
         if read(folder, service)?.is_none_or(|held| !ours(&held.by)) {
             continue;
         }
-        // Gone at once, so that nobody meets a lock without a holder.
-        let gone = folder.join(format!("{DRAFT}{:016x}", rand::random::<u64>()));
-        std::fs::rename(folder.join(&name), &gone)?;
-        std::fs::remove_dir_all(&gone)?;
+        drop_lock(folder, service)?;
         released.push(service.to_owned());
     }
     released.sort();
@@ -266,5 +291,21 @@ mod tests {
         );
         assert_eq!((held.version.as_str(), held.message.as_str()), ("4f2a", "wait"));
         assert!(lock.is_dir());
+
+        let seen = look(&host, "shop-staging").expect("looked");
+        let by_name = Reply::KamalLocks { services: Vec::new(), held: Some(held.clone()) };
+        assert_eq!(seen, by_name);
+        let earlier = HeldLock { since: "2026-11-01T09:00:00Z".to_owned(), ..held.clone() };
+        assert_eq!(break_one(&host, &earlier).expect("answered"), by_name, "another one by now");
+        assert!(lock.is_dir());
+        let broken = break_one(&host, &held).expect("broken");
+        let none =
+            |services: &[&str]| services.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+        let wanted = Reply::KamalLocks { services: none(&["shop-staging"]), held: None };
+        assert_eq!(broken, wanted);
+        assert!(!lock.exists());
+        let again = Reply::KamalLocks { services: Vec::new(), held: None };
+        assert_eq!(break_one(&host, &held).expect("gone already"), again);
+        assert!(look(&host, "../etc").is_err());
     }
 }

@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 use vmkit_agent_protocol::calls::{AppRemoved, Container, RemoveApp};
 
 use super::containers::{containers, is_absent};
-use super::{Fault, blocking, env_files};
+use super::{Fault, beside, blocking, env_files};
 use crate::docker::Engine;
 use crate::files::{self, Access};
 use crate::host::Host;
@@ -45,6 +45,9 @@ pub(super) async fn remove(
     {
         return Err(Fault::invalid(format!("`{other}` is no service of `{service}`")));
     }
+    if let Some(other) = wanted.volume_names.iter().find(|one| !one.starts_with(&beside)) {
+        return Err(Fault::invalid(format!("`{other}` is no volume of `{service}`")));
+    }
     env_files::refuse_if_locked(host, &wanted.app, &wanted.environment)?;
     let docker = engine.get().await.map_err(|error| Fault::docker(&error))?;
     let all = containers(engine).await?;
@@ -62,12 +65,17 @@ pub(super) async fn remove(
             true => volumes_of(&docker, &container.id).await?,
             false => Vec::new(),
         };
-        end(&docker, &container.id).await?;
+        end(&docker, &container.id, GRACE_S).await?;
         removed.containers.push(container.name.clone());
         for volume in volumes {
             if drop_volume(&docker, &volume).await? {
                 removed.volumes.push(volume);
             }
+        }
+    }
+    for volume in &wanted.volume_names {
+        if !removed.volumes.contains(volume) && drop_volume(&docker, volume).await? {
+            removed.volumes.push(volume.clone());
         }
     }
     let host = host.clone();
@@ -123,8 +131,9 @@ async fn volumes_of(docker: &Docker, id: &str) -> Result<Vec<String>, Fault> {
     Ok(mounts.into_iter().filter_map(|mount| mount.name).filter(|name| !name.is_empty()).collect())
 }
 
-async fn end(docker: &Docker, id: &str) -> Result<(), Fault> {
-    let stop = StopContainerOptionsBuilder::new().t(GRACE_S).build();
+/// Ends a container and removes it; one that is gone is fine.
+pub(super) async fn end(docker: &Docker, id: &str, grace_s: i32) -> Result<(), Fault> {
+    let stop = StopContainerOptionsBuilder::new().t(grace_s).build();
     let remove = RemoveContainerOptionsBuilder::new().force(true).build();
     for done in [
         docker.stop_container(id, Some(stop)).await,
@@ -139,7 +148,7 @@ async fn end(docker: &Docker, id: &str) -> Result<(), Fault> {
 }
 
 /// False where another container uses it, or it is gone.
-async fn drop_volume(docker: &Docker, name: &str) -> Result<bool, Fault> {
+pub(super) async fn drop_volume(docker: &Docker, name: &str) -> Result<bool, Fault> {
     match docker.remove_volume(name, None::<RemoveVolumeOptions>).await {
         Ok(()) => Ok(true),
         Err(error) if is_absent(&error) => Ok(false),
@@ -156,13 +165,14 @@ fn clear_files(host: &Host, wanted: &RemoveApp) -> io::Result<bool> {
     fine_if_absent(std::fs::remove_dir_all(
         host.path(&format!("var/lib/vmkit/env/{app}/{environment}")),
     ))?;
+    beside::clear_files(host, app, environment)?;
     match &wanted.deploy_key {
         Some(key) => Ok(forget_key(host, key).is_ok()),
         None => Ok(false),
     }
 }
 
-fn fine_if_absent(done: io::Result<()>) -> io::Result<()> {
+pub(super) fn fine_if_absent(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
