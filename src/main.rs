@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     }
     match rest.first().and_then(|word| word.to_str()) {
         Some("agent") => vmkit_agent::cli::run(rest.into_iter().skip(1)),
+        Some("sample-service") => vmkit_sandbox::sample_service::run(rest.into_iter().skip(1)),
         Some("sample-app") => vmkit_sandbox::sample_app::run(rest.into_iter().skip(1)),
         Some("tethered") => vmkit_sandbox::tether::run(rest.into_iter().skip(1)),
         _ => vmkit::cli::run(std::iter::once(program).chain(rest)),

@@ -1,6 +1,7 @@
 //! Plays `kamal` as the workflow's steps call it: reads the same files, checks what the real one
 //! would trip over in the same order, and ends with the same texts and exit codes.
 
+mod accessory;
 mod boot;
 mod config;
 mod secrets;
@@ -144,6 +145,8 @@ impl Kamal {
         let playing = async {
             match words.as_slice() {
                 ["deploy" | "redeploy"] => session.deploy(&call).await,
+                ["accessory", "boot", name] => session.accessory_boot(name).await,
+                ["accessory", "reboot", name] => session.accessory_reboot(name).await,
                 ["lock", "status"] => session.lock_status().await,
                 ["lock", "release"] => session.lock_release().await,
                 ["config"] => Ok(()),

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod machines;
 pub mod sample;
 pub mod sample_app;
+pub mod sample_service;
 mod serve;
 pub mod tether;
 pub mod workflow;

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rand::Rng;
 
-pub use container::{ContainerInfo, ContainerSpec, Image, LogEntry, LogStream};
+pub use container::{ContainerInfo, ContainerSpec, Image, LogEntry, LogStream, Mount};
 pub use disk::Disk;
 pub use docker::Docker;
 pub use machine::{Machine, MachineOrder};

@@ -56,6 +56,10 @@ struct Environment {
     greeting: String,
     version: String,
     verbose: bool,
+    /// The address of its database, with the password in it.
+    database: String,
+    /// Where the names of other containers are written.
+    containers: String,
 }
 
 #[expect(
@@ -69,6 +73,8 @@ fn environment() -> Environment {
         greeting: text("GREETING"),
         version: text("KAMAL_VERSION"),
         verbose: text("LOG_LEVEL") == "debug",
+        database: text("DATABASE_URL"),
+        containers: text("SANDBOX_CONTAINERS"),
     }
 }
 
@@ -129,7 +135,10 @@ fn answer(mut stream: TcpStream, sample: &Sample, environment: &Environment) {
     }
     let Some((method, path)) = request(&stream) else { return };
     let start = Instant::now();
-    let (status, body) = respond(&path, sample, environment);
+    let (status, body) = match path.strip_prefix("/data/") {
+        Some(rest) => data(&method, rest, environment),
+        None => respond(&path, sample, environment),
+    };
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
@@ -183,6 +192,40 @@ fn respond(path: &str, sample: &Sample, environment: &Environment) -> (&'static 
         shown(&environment.greeting)
     );
     ("200 OK", body)
+}
+
+/// `GET /data/KEY` and `POST /data/KEY/VALUE`: what the app keeps in its database.
+fn data(method: &str, rest: &str, environment: &Environment) -> (&'static str, String) {
+    let (key, value) = rest.split_once('/').unwrap_or((rest, ""));
+    let request = match method {
+        "POST" => format!("SET {key} {value}"),
+        _ => format!("GET {key}"),
+    };
+    match ask_database(&request, environment) {
+        Ok(answer) => match answer.strip_prefix("VALUE ") {
+            Some(value) => ("200 OK", format!("{value}\n")),
+            None if answer == "OK" => ("200 OK", "kept\n".to_owned()),
+            None if answer == "NONE" => ("404 Not Found", "nothing kept\n".to_owned()),
+            None => ("503 Service Unavailable", "the database refused the password\n".to_owned()),
+        },
+        Err(reason) => ("503 Service Unavailable", format!("{reason}\n")),
+    }
+}
+
+fn ask_database(request: &str, environment: &Environment) -> Result<String, String> {
+    let url = url::Url::parse(&environment.database).map_err(|_| "there is no DATABASE_URL")?;
+    let host = url.host_str().unwrap_or_default();
+    let names = std::fs::read_to_string(&environment.containers).unwrap_or_default();
+    let address = names.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let (name, ip, port) = (words.next()?, words.next()?, words.next()?);
+        (name == host).then(|| format!("{ip}:{port}"))
+    });
+    let address = address.and_then(|text| text.parse().ok());
+    let address =
+        address.ok_or_else(|| format!("could not translate host name \"{host}\" to address"))?;
+    let password = url.password().unwrap_or_default();
+    crate::sample_service::ask(address, password, request).map_err(|error| error.to_string())
 }
 
 fn shown(text: &str) -> &str {

@@ -68,7 +68,7 @@ impl Session<'_> {
         result
     }
 
-    fn log_in_registry(&mut self) -> Result<(), Failure> {
+    pub(super) fn log_in_registry(&mut self) -> Result<(), Failure> {
         let host = self.config.hosts().first().cloned().unwrap_or_default();
         let Some(name) = self.config.password.clone() else { return Ok(()) };
         let password = secrets::value(self.shell, &name)?;
@@ -191,31 +191,7 @@ impl Session<'_> {
     ) -> Result<ContainerSpec, Failure> {
         let mut env = Vec::new();
         for path in &role.env_files {
-            let content = machine
-                .has_file(path)
-                .then(|| std::fs::read_to_string(machine.path(path)).ok())
-                .flatten();
-            let Some(content) = content else {
-                let text = format!(
-                    "docker: open {path}: no such file or directory\n\nRun 'docker run --help' for more information"
-                );
-                return Err(Failure::command(host, 125, "", &text));
-            };
-            if content.lines().any(|line| line.len() >= 64 * 1024) {
-                return Err(Failure::command(
-                    host,
-                    125,
-                    "",
-                    "docker: bufio.Scanner: token too long",
-                ));
-            }
-            env.extend(
-                content
-                    .lines()
-                    .filter(|line| !line.starts_with('#'))
-                    .filter_map(|line| line.split_once('='))
-                    .map(owned),
-            );
+            env.extend(read_env_file(machine, host, path)?);
         }
         for secret in &self.config.secret_names {
             let key = secret.split(':').next().unwrap_or(secret);
@@ -245,6 +221,7 @@ impl Session<'_> {
             env,
             command,
             restart: true,
+            ..ContainerSpec::default()
         })
     }
 
@@ -321,7 +298,27 @@ impl Session<'_> {
     }
 }
 
-fn owned<K: ToString, V: ToString>((key, value): (K, V)) -> (String, String) {
+/// The lines of an env file on the VM, as `docker run --env-file` reads them.
+pub(super) fn read_env_file(
+    machine: &Machine,
+    host: &str,
+    path: &str,
+) -> Result<Vec<(String, String)>, Failure> {
+    let text = machine.has_file(path).then(|| std::fs::read_to_string(machine.path(path)).ok());
+    let Some(content) = text.flatten() else {
+        let text = format!(
+            "docker: open {path}: no such file or directory\n\nRun 'docker run --help' for more information"
+        );
+        return Err(Failure::command(host, 125, "", &text));
+    };
+    if content.lines().any(|line| line.len() >= 64 * 1024) {
+        return Err(Failure::command(host, 125, "", "docker: bufio.Scanner: token too long"));
+    }
+    let lines = content.lines().filter(|line| !line.starts_with('#'));
+    Ok(lines.filter_map(|line| line.split_once('=')).map(owned).collect())
+}
+
+pub(super) fn owned<K: ToString, V: ToString>((key, value): (K, V)) -> (String, String) {
     (key.to_string(), value.to_string())
 }
 

@@ -87,6 +87,27 @@ const SSH: &[&str] = &[
     "config",
     "forward_agent",
 ];
+const ACCESSORY: &[&str] = &[
+    "service",
+    "image",
+    "registry",
+    "host",
+    "hosts",
+    "role",
+    "roles",
+    "tag",
+    "tags",
+    "cmd",
+    "port",
+    "labels",
+    "options",
+    "env",
+    "files",
+    "directories",
+    "volumes",
+    "network",
+    "proxy",
+];
 const HEALTHCHECK: &[&str] = &["interval", "path", "timeout"];
 
 /// A role and what its containers are started with.
@@ -105,6 +126,21 @@ pub(super) struct Role {
     pub(super) proxied: bool,
 }
 
+/// A service beside the app.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Accessory {
+    pub(super) name: String,
+    /// Instead of the app's service and the name.
+    pub(super) service: Option<String>,
+    pub(super) image: String,
+    /// `options: {env-file: ...}`: paths on the VM.
+    pub(super) env_files: Vec<String>,
+    /// Named volumes, and where they are mounted.
+    pub(super) volumes: Vec<(String, String)>,
+    /// Whether Docker is told how to see that it is well.
+    pub(super) health: bool,
+}
+
 /// The parts of the config that the player uses.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Config {
@@ -115,6 +151,7 @@ pub(super) struct Config {
     pub(super) username: String,
     pub(super) server: String,
     pub(super) roles: Vec<Role>,
+    pub(super) accessories: Vec<Accessory>,
     pub(super) secret_names: Vec<String>,
     pub(super) host: Option<String>,
     pub(super) health_path: String,
@@ -167,6 +204,10 @@ impl Config {
         config.secret_names = names;
         let has_proxy = config.read_proxy(top.get("proxy"))?;
         config.read_roles(&top, &env, has_proxy)?;
+        let accessories = top.get("accessories").and_then(Value::as_object);
+        for (name, value) in accessories.into_iter().flatten() {
+            config.accessories.push(read_accessory(name, value)?);
+        }
         Ok(config)
     }
 
@@ -311,6 +352,41 @@ fn read_role(name: &str, value: &Value) -> Result<Role, Failure> {
         role.env_files = texts(options.get("env-file"));
     }
     Ok(role)
+}
+
+fn read_accessory(name: &str, value: &Value) -> Result<Accessory, Failure> {
+    let place = format!("accessories/{name}");
+    let Value::Object(fields) = value else {
+        return Err(Failure::config(format!("{place}: should be a hash")));
+    };
+    known(fields, ACCESSORY, &place)?;
+    let image = text_of(fields, "image");
+    let hosts = ["host", "hosts", "role", "roles", "tag", "tags"];
+    if !hosts.iter().any(|key| fields.contains_key(*key)) {
+        let text = "specify one of `host`, `hosts`, `role`, `roles`, `tag` or `tags`";
+        return Err(Failure::config(format!("{place}: {text}")));
+    }
+    let options = fields.get("options").and_then(Value::as_object);
+    let option = |key: &str| options.and_then(|options| options.get(key));
+    let volumes = texts(fields.get("volumes"));
+    Ok(Accessory {
+        name: name.to_owned(),
+        service: text_of(fields, "service"),
+        image: image.ok_or_else(|| Failure::config(format!("{place}: image is required")))?,
+        env_files: texts(option("env-file")),
+        // A folder of the VM is no volume.
+        volumes: volumes
+            .iter()
+            .filter(|one| !one.starts_with('/'))
+            .filter_map(|one| one.split_once(':'))
+            .map(text_pair)
+            .collect(),
+        health: option("health-cmd").is_some(),
+    })
+}
+
+fn text_pair((name, at): (&str, &str)) -> (String, String) {
+    (name.to_owned(), at.to_owned())
 }
 
 /// `env`: clear values, and the names of secret ones.

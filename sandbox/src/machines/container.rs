@@ -41,6 +41,19 @@ pub struct ContainerSpec {
     /// `--restart unless-stopped`: started again when it ends by itself (with Docker's doubling
     /// wait) and when the machine is switched on.
     pub restart: bool,
+    /// Named volumes. The process starts in the folder of the first, which is all that it has of them.
+    pub mounts: Vec<Mount>,
+    /// Whether Docker looks after its health: it is well once it takes connections.
+    pub health: bool,
+}
+
+/// A named volume in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The volume's name.
+    pub name: String,
+    /// Where it is in the container.
+    pub at: String,
 }
 
 /// What is known of a container.

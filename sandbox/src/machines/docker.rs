@@ -2,6 +2,7 @@
 
 mod run;
 mod saved;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};

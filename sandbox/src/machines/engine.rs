@@ -100,6 +100,11 @@ async fn dispatch(
         }
         (&Method::POST, ["exec", id, "start"]) => execs.start(id),
         (&Method::GET, ["exec", id, "json"]) => execs.inspect(id),
+        (&Method::GET, ["volumes", name]) => answers::volume(&docker, name),
+        (&Method::DELETE, ["volumes", name]) => match docker.remove_volume(name) {
+            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+            Err((status, text)) => problem(status, &text),
+        },
         (method, ["containers", name, rest @ ..]) => match docker.find(name) {
             Ok(container) => one(&docker, &container, method, rest, &query).await,
             Err(text) => problem(StatusCode::NOT_FOUND, &text),

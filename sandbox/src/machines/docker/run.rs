@@ -57,6 +57,7 @@ impl Docker {
         }
         container.changed();
         if process.is_ok() {
+            self.name_containers();
             self.tell(container, "start");
         }
         process
@@ -70,7 +71,7 @@ impl Docker {
         }
         let start = Start {
             command: command.iter().map(Into::into).collect(),
-            dir: spec.image.dir.clone(),
+            dir: self.folder_of(spec)?,
             env: self.environment(container),
             output: None,
             input: false,
@@ -87,6 +88,7 @@ impl Docker {
             ("PATH".to_owned(), path),
             ("HOSTNAME".to_owned(), container.id[..12].to_owned()),
             ("HOME".to_owned(), self.0.home.display().to_string()),
+            ("SANDBOX_CONTAINERS".to_owned(), self.names_file().display().to_string()),
         ];
         let given = container.spec.image.env.iter().chain(&container.spec.env);
         env.extend(given.filter(|(key, _)| !own.contains(&key.as_str())).cloned());

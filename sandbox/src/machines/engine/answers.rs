@@ -1,5 +1,8 @@
 //! The Engine API's JSON about a machine and its containers.
 
+use axum::extract::Json;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -91,6 +94,17 @@ pub(super) fn inspect(docker: &Docker, container: &Container) -> Value {
         .collect();
     let started = if word == "created" { NEVER.to_owned() } else { rfc3339_nanos(info.started_at) };
     let restart = if container.spec.restart { "unless-stopped" } else { "no" };
+    let mounts: Vec<Value> = container
+        .spec
+        .mounts
+        .iter()
+        .map(|mount| {
+            json!({
+                "Type": "volume", "Name": mount.name, "Destination": mount.at, "Driver": "local",
+                "Source": docker.volume(&mount.name), "Mode": "z", "RW": true, "Propagation": "",
+            })
+        })
+        .collect();
     let mut ports = Map::new();
     for (inside, outside) in info.published.iter().filter(|_| info.running) {
         let binding = json!([{
@@ -98,7 +112,7 @@ pub(super) fn inspect(docker: &Docker, container: &Container) -> Value {
         }]);
         ports.insert(format!("{inside}/tcp"), binding);
     }
-    json!({
+    let mut inspected = json!({
         "Id": info.id, "Created": rfc3339_nanos(container.created), "Name": format!("/{}", info.name),
         "Path": command.first(), "Args": command.get(1..).unwrap_or_default(),
         "State": {
@@ -109,7 +123,7 @@ pub(super) fn inspect(docker: &Docker, container: &Container) -> Value {
             "FinishedAt": info.finished_at.map_or_else(|| NEVER.to_owned(), rfc3339_nanos),
         },
         "Image": image_id(&info.image), "RestartCount": info.restarts, "Driver": "overlay2",
-        "Platform": "linux", "Mounts": [],
+        "Platform": "linux", "Mounts": mounts,
         "HostConfig": {
             "RestartPolicy": {"Name": restart, "MaximumRetryCount": 0},
             "LogConfig": {"Type": "journald", "Config": {}}, "NetworkMode": "kamal",
@@ -119,7 +133,26 @@ pub(super) fn inspect(docker: &Docker, container: &Container) -> Value {
             "Cmd": command, "Tty": false,
         },
         "NetworkSettings": {"Ports": ports, "Networks": {}},
-    })
+    });
+    if container.spec.health {
+        let answers = info.running && docker.answers(info.port);
+        let status = if answers { "healthy" } else { "starting" };
+        inspected["State"]["Health"] = json!({"Status": status, "FailingStreak": 0, "Log": []});
+    }
+    inspected
+}
+
+/// A named volume.
+pub(super) fn volume(docker: &Docker, name: &str) -> Response {
+    let folder = docker.volume(name);
+    if name.contains(['/', '.']) || !folder.is_dir() {
+        return super::problem(StatusCode::NOT_FOUND, &format!("get {name}: no such volume"));
+    }
+    let facts = json!({
+        "Name": name, "Driver": "local", "Mountpoint": folder, "Scope": "local", "Labels": {},
+        "Options": {},
+    });
+    Json(facts).into_response()
 }
 
 /// One reading of what a container uses, from its first process.
