@@ -13,6 +13,7 @@ pub mod plan;
 pub mod retirement;
 pub mod run_settings;
 pub mod secret;
+pub mod service;
 pub mod size;
 pub mod sizing;
 pub mod waits;

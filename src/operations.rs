@@ -12,8 +12,10 @@ pub mod build_env;
 pub mod cancel;
 pub mod catalogue;
 mod changes;
+mod config_files;
 pub mod configure_app;
 pub mod connect;
+pub mod control_app;
 pub mod deploy;
 pub mod destroy;
 pub mod domains;
@@ -31,6 +33,8 @@ pub mod plans;
 pub mod provision_vm;
 pub mod repo;
 pub mod resize_vm;
+mod runs;
+pub mod services;
 pub mod setup_repo;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -233,6 +237,9 @@ pub(crate) enum Kind {
     MaintainVm,
     ManageDomain,
     ConfigureApp,
+    ManageService,
+    RemoveService,
+    ControlApp,
 }
 
 impl Kind {
@@ -249,6 +256,9 @@ impl Kind {
             maintain_vm::KIND => Self::MaintainVm,
             domains::KIND => Self::ManageDomain,
             configure_app::KIND => Self::ConfigureApp,
+            services::KIND => Self::ManageService,
+            services::remove::KIND => Self::RemoveService,
+            control_app::KIND => Self::ControlApp,
             other => return Err(format!("its kind is `{other}`")),
         };
         if version == 0 || version > kind.version() {
@@ -274,6 +284,9 @@ impl Kind {
             Self::MaintainVm => maintain_vm::VERSION,
             Self::ManageDomain => domains::VERSION,
             Self::ConfigureApp => configure_app::VERSION,
+            Self::ManageService => services::VERSION,
+            Self::RemoveService => services::remove::VERSION,
+            Self::ControlApp => control_app::VERSION,
         }
     }
 
@@ -290,6 +303,9 @@ impl Kind {
             Self::MaintainVm => maintain_vm::load(row, context),
             Self::ManageDomain => domains::load(row, context),
             Self::ConfigureApp => configure_app::load(row, context),
+            Self::ManageService => services::load(row, context),
+            Self::RemoveService => services::remove::load(row, context),
+            Self::ControlApp => control_app::load(row, context),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Kamal file is an ERB template, a workflow is a template of GitHub's, and both hold shell. What
 //! does not fit is refused with its name; nothing is escaped and hoped for.
 
+mod accessories;
 mod check;
 mod hook;
 mod kamal;
@@ -25,6 +26,7 @@ use std::net::IpAddr;
 use crate::domain::environment::{App, Environment, Vm};
 use crate::domain::names::{Domain, EnvKey, EnvironmentPath, RepoName, VolumeName};
 use crate::domain::run_settings::{ProxyKind, RunSettings};
+use crate::domain::service::{ServiceKind, ServiceVersion};
 use crate::domain::size::Arch;
 use scan::{Build, Flag, Process, Scan};
 
@@ -79,6 +81,19 @@ pub struct EnvironmentSetup {
     pub tls: bool,
     /// What somebody chose beyond that.
     pub run: RunSettings,
+    /// The services beside the app, such as its database.
+    pub services: Vec<ServiceSetup>,
+}
+
+/// What the files say of one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceSetup {
+    /// What it is.
+    pub kind: ServiceKind,
+    /// Its exact version.
+    pub version: ServiceVersion,
+    /// The most memory that it may have, in MiB.
+    pub memory_mb: Option<u32>,
 }
 
 impl EnvironmentSetup {
@@ -95,6 +110,7 @@ impl EnvironmentSetup {
             address: vm.and_then(|vm| vm.address),
             tls: settings.domain.is_some(),
             run: environment.run.clone(),
+            services: Vec::new(),
         }
     }
 }
@@ -258,6 +274,11 @@ pub fn build_variable(environment: &EnvironmentPath, key: &EnvKey) -> String {
 
 /// Whether something is run beside the app on its VM, which Kamal boots apart from it.
 pub fn has_accessories(setup: &Setup, environment: &EnvironmentSetup) -> bool {
+    traefik_in_front(setup, environment) || !environment.services.is_empty()
+}
+
+/// Whether Traefik stands in front of the app.
+fn traefik_in_front(setup: &Setup, environment: &EnvironmentSetup) -> bool {
     setup.serves(environment) && environment.run.proxy == ProxyKind::Traefik
 }
 
@@ -269,6 +290,12 @@ pub fn env_file(environment: &EnvironmentPath) -> String {
 /// A volume of an environment as Docker knows it: `shop-staging-data`.
 pub fn volume(environment: &EnvironmentPath, name: &VolumeName) -> String {
     format!("{}-{name}", environment.service())
+}
+
+/// The env file of a service beside an environment's app, on its VM. No environment's name has a
+/// dot in it.
+pub fn service_file(environment: &EnvironmentPath, kind: ServiceKind) -> String {
+    format!("/etc/vmkit/env/{}/{}.{}.env", environment.app, environment.name, kind.accessory())
 }
 
 fn plain(path: &str, content: String) -> GeneratedFile {

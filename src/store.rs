@@ -18,6 +18,7 @@ mod operation;
 mod plan;
 mod price_list;
 mod retirement;
+mod service;
 mod vm;
 mod vm_link;
 mod webhook;
@@ -62,6 +63,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("store/migrations/0007_run_settings.sql"),
     include_str!("store/migrations/0008_adoption.sql"),
     include_str!("store/migrations/0009_webhook.sql"),
+    include_str!("store/migrations/0010_service.sql"),
 ];
 
 /// Why the state file could not be read or written.

@@ -45,6 +45,8 @@ pub enum Purpose {
     HostKey,
     /// The secret of the webhooks that GitHub sends.
     WebhookSecret,
+    /// The password of a service beside an app, which nobody sees.
+    ServicePassword,
 }
 
 impl Purpose {
@@ -60,6 +62,7 @@ impl Purpose {
             Self::LinkKey => "link_key",
             Self::HostKey => "host_key",
             Self::WebhookSecret => "webhook_secret",
+            Self::ServicePassword => "service_password",
         }
     }
 }

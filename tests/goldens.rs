@@ -11,9 +11,12 @@ use vmkit::domain::run_settings::{
     BuildVariable, ProcessSettings, ProxyKind, Release, RunSettings,
 };
 use vmkit::domain::secret::Secret;
+use vmkit::domain::service::{ServiceKind, ServiceVersion};
 use vmkit::domain::size::Arch;
 use vmkit::pipeline::scan::{Build, Flag, Language, Process};
-use vmkit::pipeline::{EnvironmentSetup, Setup, Start, files, pull_text, with_readme_section};
+use vmkit::pipeline::{
+    EnvironmentSetup, ServiceSetup, Setup, Start, files, pull_text, with_readme_section,
+};
 
 fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetup {
     EnvironmentSetup {
@@ -26,6 +29,7 @@ fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetu
         also: None,
         tls: false,
         run: RunSettings::default(),
+        services: Vec::new(),
     }
 }
 
@@ -157,6 +161,19 @@ fn cases() -> Vec<(&'static str, Setup)> {
     );
     several.processes = vec![process("worker", "bin/work --queue=mail,default")];
 
+    let mut services = environment("shop/staging", Arch::Amd64, Some("203.0.113.8"));
+    services.services = ServiceKind::ALL
+        .map(|kind| ServiceSetup {
+            kind,
+            version: kind.default_version(),
+            memory_mb: (kind == ServiceKind::Redis).then_some(128),
+        })
+        .to_vec();
+    let mut newer = environment("shop/production", Arch::Arm64, Some("203.0.113.8"));
+    let version = ServiceVersion::parse(ServiceKind::Postgres, "18.0").expect("a version");
+    newer.services =
+        vec![ServiceSetup { kind: ServiceKind::Postgres, version, memory_mb: Some(1024) }];
+
     let single = environment("shop/staging", Arch::Amd64, Some("203.0.113.8"));
     vec![
         ("dockerfile", setup(dockerfile(), vec![single])),
@@ -168,6 +185,7 @@ fn cases() -> Vec<(&'static str, Setup)> {
         ("node-tuned", tuned()),
         ("python-buildpacks", python),
         ("worker-only", worker_only()),
+        ("dockerfile-services", setup(dockerfile(), vec![services, newer])),
     ]
 }
 

@@ -226,6 +226,7 @@ fn generated(name: &str, root: &str, scan: &Scan) -> Result<(), String> {
         address: Some("192.0.2.7".parse().expect("an address")),
         tls: false,
         run: RunSettings::default(),
+        services: Vec::new(),
     };
     let mut production = environment("production");
     production.arch = if arm { Arch::Arm64 } else { Arch::Amd64 };

@@ -35,6 +35,8 @@ struct Line {
     live: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_deploy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    services: Option<String>,
 }
 
 #[tool_router(router = get_overview_router, vis = "pub(crate)")]
@@ -102,12 +104,15 @@ fn one(of: &EnvironmentLine) -> Line {
         format!("{} {}", deploy.commit.short(), line(&deploy.subject, 60))
     };
     let last = of.last.as_ref().filter(|last| of.live.as_ref().is_none_or(|l| l.id != last.id));
+    let services: Vec<String> =
+        of.services.iter().map(|one| format!("{} {}", one.kind, one.version)).collect();
     Line {
         environment: of.environment.path.to_string(),
         health: of.health().to_owned(),
         address: of.vm.as_ref().and_then(|row| row.vm.address).map(|ip| ip.to_string()),
         live: of.live.as_ref().map(version),
         last_deploy: last.map(|deploy| format!("{} {}", deploy.state.as_str(), version(deploy))),
+        services: (!services.is_empty()).then(|| services.join(" and ")),
     }
 }
 
@@ -118,6 +123,7 @@ fn text(facts: &Output, query: Option<&str>) -> String {
         parts.extend(one.address.clone());
         parts.extend(one.live.as_ref().map(|live| format!("live {live}")));
         parts.extend(one.last_deploy.as_ref().map(|last| format!("last deploy {last}")));
+        parts.extend(one.services.as_ref().map(|services| format!("beside it {services}")));
         lines.push(parts.join(", "));
     }
     if lines.is_empty() {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::mcp::{Answer, Parameters, Server, ToolError, line};
+use crate::operations::services::ServiceView;
 use crate::queries::status::{Status, status};
 
 #[derive(Deserialize, JsonSchema)]
@@ -28,6 +29,7 @@ struct Output {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_deploy: Option<String>,
     containers: Vec<String>,
+    services: Vec<String>,
     pending_env: Vec<String>,
     settings: String,
     operations: Vec<String>,
@@ -68,9 +70,14 @@ fn facts(status: Status) -> Output {
         )
     };
     let last = of.last.as_ref().filter(|last| of.live.as_ref().is_none_or(|l| l.id != last.id));
+    let stopped =
+        !status.containers.is_empty() && status.containers.iter().all(|c| c.state == "exited");
     Output {
         environment: of.environment.path.to_string(),
-        health: of.health().to_owned(),
+        health: match of.health() {
+            "live" if stopped => "stopped".to_owned(),
+            health => health.to_owned(),
+        },
         url: status.url,
         vm: of.vm.as_ref().map(|row| {
             let address = row.vm.address.map_or("no address yet".to_owned(), |ip| ip.to_string());
@@ -95,6 +102,7 @@ fn facts(status: Status) -> Output {
                 format!("{} {}, {} restarts{oom}", c.name, c.state, c.restarts)
             })
             .collect(),
+        services: status.services.iter().map(ServiceView::told).collect(),
         pending_env: status.pending.iter().map(ToString::to_string).collect(),
         settings: format!(
             "size {}, region {}, port {}, health {}, domain {}, {}",
@@ -138,6 +146,7 @@ fn text(facts: &Output) -> String {
         (!items.is_empty()).then(|| format!("{name}: {}", items.join("; ")))
     };
     lines.extend(list("containers", &facts.containers));
+    lines.extend(list("services", &facts.services));
     lines.extend(list(
         "env keys not applied yet (`deploy` with ref `current` applies them)",
         &facts.pending_env,

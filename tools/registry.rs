@@ -5,6 +5,7 @@
 
 mod cancel;
 mod configure_app;
+mod control_app;
 mod create_environment;
 mod deploy;
 mod destroy;
@@ -20,6 +21,7 @@ mod list_env;
 mod list_sizes;
 mod maintain_vm;
 mod manage_domain;
+mod manage_service;
 mod provision_vm;
 mod resize_vm;
 mod rollback;
@@ -55,9 +57,11 @@ pub(crate) fn all() -> Vec<Entry> {
         tool(Server::rollback_router(), Deploy, Environment),
         Entry { secrets: &["set"], ..tool(Server::set_env_router(), Deploy, Environment) },
         tool(Server::resize_vm_router(), Admin, Environment),
+        tool(Server::control_app_router(), Deploy, Environment),
         tool(Server::maintain_vm_router(), Admin, Environment),
         tool(Server::cancel_router(), Deploy, Operation),
         tool(Server::manage_domain_router(), Admin, Environment),
+        tool(Server::manage_service_router(), Admin, Environment),
         tool(Server::destroy_router(), Admin, Environment),
     ]
 }

@@ -84,6 +84,8 @@ ids! {
     AppId = "app";
     /// A named place where an app runs.
     EnvironmentId = "env";
+    /// A service beside an app, such as its database.
+    ServiceId = "svc";
     /// One server.
     VmId = "vm";
     /// One attempt to make a version live.

@@ -326,6 +326,12 @@ async fn build(
         let app = row.app.slug.to_string();
         return Err(OpError::Blocked { app, reasons: reasons.join("; ") });
     }
+    let scan = repo::kept_scan(row)?;
+    let missing = super::services::needed::missing(context, environment, &scan, ignored).await?;
+    if !missing.is_empty() {
+        let app = row.app.slug.to_string();
+        return Err(OpError::Blocked { app, reasons: missing.join("; ") });
+    }
     let (name, branch) = (&row.app.repo, &row.app.default_branch);
     if github.read_file(name, WORKFLOW_PATH, branch).await?.is_none() {
         let missing = format!("`{WORKFLOW_PATH}`");

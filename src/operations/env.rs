@@ -1,12 +1,14 @@
 //! `set_env`: env values by revision. Only our own file changes; a deploy applies them.
 
 use super::environments::environment;
+use super::services::ServiceError;
 use super::{Context, OpError};
 use crate::domain::env_values::{self, EnvClass, EnvWarning};
 use crate::domain::environment::Environment;
 use crate::domain::ids::EnvironmentId;
 use crate::domain::names::{EnvKey, EnvironmentPath};
 use crate::domain::secret::Secret;
+use crate::domain::service::ServiceKind;
 use crate::store::{EnvChange, EnvRow, Store};
 use crate::vault::{Purpose, Vault};
 
@@ -125,9 +127,36 @@ pub async fn set(
             warnings.extend(parsed.warning.map(|warning| (parsed.key, warning)));
         }
     }
+    let environment = environment(&context.store, path).await?;
+    let services = context.store.services(environment.id).await?;
+    for change in &changes {
+        let key = change.key.as_str();
+        let of = ServiceKind::of_key(key).filter(|of| services.iter().any(|one| one.kind == *of));
+        if let Some(kind) = of {
+            let (environment, key) = (path.to_string(), key.to_owned());
+            return Err(ServiceError::ServiceValue { environment, key, kind }.into());
+        }
+    }
+    Ok(Changed { warnings, ..put(context, path, &changes).await? })
+}
+
+/// Sets or unsets the addresses of a service beside the app, which nobody else may.
+pub(super) async fn of_service(
+    context: &Context,
+    path: &EnvironmentPath,
+    changes: Vec<Change>,
+) -> Result<Changed, OpError> {
+    put(context, path, &changes).await
+}
+
+async fn put(
+    context: &Context,
+    path: &EnvironmentPath,
+    changes: &[Change],
+) -> Result<Changed, OpError> {
     for _ in 0..TRIES {
-        if let Some(changed) = try_set(context, path, &changes).await? {
-            return Ok(Changed { warnings, ..changed });
+        if let Some(changed) = try_set(context, path, changes).await? {
+            return Ok(changed);
         }
     }
     Err(OpError::EnvRace)

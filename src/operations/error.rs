@@ -1,6 +1,7 @@
 //! Why an operation was not started, or a step did not end well.
 
 use super::adopt_vm::AdoptError;
+use super::services::ServiceError;
 use crate::accounts::AccountError;
 use crate::bootstrap::BootstrapError;
 use crate::clouds::CloudError;
@@ -182,6 +183,8 @@ pub enum OpError {
     NotPointed { domain: String, wrong: String },
     #[error("`{domain}` has no certificate yet: {reason}")]
     NoCertificate { domain: String, reason: String },
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     #[error("stopped as asked")]
     Cancelled,
     #[error("interrupted {minutes} minutes ago, and a {tool} is not resumed unasked after 10")]
@@ -279,6 +282,7 @@ impl OpError {
             Self::OtherDomain { .. } => "other_domain",
             Self::NotPointed { .. } => "not_pointed",
             Self::NoCertificate { .. } => "no_certificate",
+            Self::Service(error) => error.code(),
             Self::Cancelled => "cancelled",
             Self::Interrupted { .. } => Self::INTERRUPTED,
             Self::UnknownVm { .. } => "unknown_vm",
@@ -407,6 +411,7 @@ impl OpError {
             Self::Dns(_) => "run `vmkit doctor` to check the token and its permissions".into(),
             Self::Resolve(_) => "call `manage_domain` with action `verify` later".into(),
             Self::Fleet(_) => "call `get_status`: the VM may be off or cut off".into(),
+            Self::Service(error) => error.fix(),
             Self::Pipeline(_) | Self::Bootstrap(_) => "mend the setting that is named".into(),
             Self::Store(_) => "run `vmkit doctor`".into(),
         }

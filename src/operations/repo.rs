@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 use super::{Context, OpError, edits};
 use crate::domain::environment::{App, Environment};
 use crate::domain::names::{CommitSha, RepoName};
+use crate::domain::service::ServiceState;
 use crate::domain::size::Arch;
 pub use crate::github::GitHub;
 use crate::github::{EntryKind, FileChange, GitHubError, RepoFacts, TreeEntry};
 use crate::pipeline::scan::{Build, Entry, Scan};
-use crate::pipeline::{EnvironmentSetup, GeneratedFile, Setup};
+use crate::pipeline::{EnvironmentSetup, GeneratedFile, ServiceSetup, Setup};
 use crate::store::{AppRow, Store, Written};
 
 /// How many files of a repo are asked for at once.
@@ -141,7 +142,17 @@ pub(super) async fn wanted_files_with(
         };
         let also = context.store.alias_of(environment.id).await?;
         let setup = EnvironmentSetup::of(&environment, vm.as_ref(), Arch::Amd64);
-        environments.push(EnvironmentSetup { also, ..setup });
+        let services = context.store.services(environment.id).await?;
+        let services = services
+            .iter()
+            .filter(|one| one.state != ServiceState::Removing)
+            .map(|one| ServiceSetup {
+                kind: one.kind,
+                version: one.version,
+                memory_mb: one.memory_mb,
+            })
+            .collect();
+        environments.push(EnvironmentSetup { also, services, ..setup });
     }
     setup_files(&row.app, &scan, environments)
 }

@@ -154,6 +154,7 @@ fn planned(path: EnvironmentPath, scanned: &Scanned) -> EnvironmentSetup {
         address: None,
         tls: false,
         run: RunSettings::default(),
+        services: Vec::new(),
     }
 }
 
@@ -231,6 +232,7 @@ impl SetupRepo {
                 address: None,
                 tls: false,
                 run: RunSettings::default(),
+                services: Vec::new(),
             });
         }
         setup_files(&row.app, &scan, environments)

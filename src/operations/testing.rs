@@ -56,7 +56,10 @@ pub(crate) fn kinds() -> Vec<(Kind, u32)> {
         Kind::ResizeVm => Some(Kind::MaintainVm),
         Kind::MaintainVm => Some(Kind::ManageDomain),
         Kind::ManageDomain => Some(Kind::ConfigureApp),
-        Kind::ConfigureApp => None,
+        Kind::ConfigureApp => Some(Kind::ManageService),
+        Kind::ManageService => Some(Kind::RemoveService),
+        Kind::RemoveService => Some(Kind::ControlApp),
+        Kind::ControlApp => None,
     };
     let all = std::iter::successors(Some(Kind::SetupRepo), |kind| next(*kind));
     all.map(|kind| (kind, kind.version())).collect()

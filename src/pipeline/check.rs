@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::accessories;
 use super::scan::{Build, Process};
 use super::{EnvironmentSetup, PipelineError, Setup, WEB};
 use crate::domain::names::CommandLine;
@@ -45,6 +46,7 @@ fn environments(setup: &Setup) -> Result<(), PipelineError> {
             return Err(value("port", "0", "a port is 1 to 65535"));
         }
         run(setup, environment)?;
+        accessories::check(environment)?;
         if environment.tls && environment.domain.is_none() {
             return Err(PipelineError::TlsWithoutDomain { environment: this.clone() });
         }
@@ -98,7 +100,7 @@ fn run(setup: &Setup, environment: &EnvironmentSetup) -> Result<(), PipelineErro
     Ok(())
 }
 
-fn value(what: &'static str, given: &str, wanted: &'static str) -> PipelineError {
+pub(super) fn value(what: &'static str, given: &str, wanted: &'static str) -> PipelineError {
     let given = given.chars().filter(|c| !c.is_control()).take(80).collect();
     PipelineError::Value { what, given, wanted }
 }

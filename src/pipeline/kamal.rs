@@ -6,10 +6,12 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use super::accessories;
 use super::roles::{Role, Start, WEB};
 use super::scan::Flag;
 use super::{
-    EnvironmentSetup, KAMAL_VERSION, Setup, env_file, has_accessories, image, traefik, volume,
+    EnvironmentSetup, KAMAL_VERSION, Setup, env_file, has_accessories, image, traefik,
+    traefik_in_front, volume,
 };
 use crate::domain::run_settings::ProxyKind;
 
@@ -43,7 +45,7 @@ pub(super) fn content(setup: &Setup, environment: &EnvironmentSetup, address: Ip
     let proxy = if serves { proxy(setup, environment) } else { String::new() };
     let volumes = volumes(environment);
     let timeouts = timeouts(setup, environment);
-    let accessories = accessories(setup, environment, address);
+    let accessories = beside(setup, environment, address);
     format!(
         r#"# Written by VMKit for {path}. It is yours, and works without VMKit:
 #   kamal deploy -c config/deploy.{name}.yml --skip-push --version=COMMIT
@@ -184,15 +186,15 @@ fn timeouts(setup: &Setup, environment: &EnvironmentSetup) -> String {
 }
 
 /// What runs beside the app, each an entry of its own.
-fn accessories(setup: &Setup, environment: &EnvironmentSetup, address: IpAddr) -> String {
+fn beside(setup: &Setup, environment: &EnvironmentSetup, address: IpAddr) -> String {
     if !has_accessories(setup, environment) {
         return String::new();
     }
     let mut text = "accessories:\n".to_owned();
-    if environment.run.proxy == ProxyKind::Traefik {
+    if traefik_in_front(setup, environment) {
         text += &traefik::accessory(address);
     }
-    text
+    text + &accessories::content(environment, address)
 }
 
 fn push(text: &mut String, line: std::fmt::Arguments<'_>) {

@@ -17,6 +17,7 @@ fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetu
         also: None,
         tls: false,
         run: RunSettings::default(),
+        services: Vec::new(),
     }
 }
 

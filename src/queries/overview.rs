@@ -5,6 +5,7 @@ use crate::domain::clock::Millis;
 use crate::domain::deploy::Deploy;
 use crate::domain::environment::{Environment, VmState};
 use crate::domain::money::Money;
+use crate::domain::service::Service;
 use crate::fleet::{Fleet, Presence};
 use crate::operations::OpError;
 use crate::store::{AppRow, OperationRow, PlanRow, Store, VmRow};
@@ -22,6 +23,8 @@ pub struct EnvironmentLine {
     pub live: Option<Deploy>,
     /// The newest deploy, live or not.
     pub last: Option<Deploy>,
+    /// The services beside the app.
+    pub services: Vec<Service>,
 }
 
 impl EnvironmentLine {
@@ -76,7 +79,8 @@ pub(super) async fn line(
     };
     let live = store.releases(environment.id, 1).await?.into_iter().next();
     let last = store.deploys(environment.id, 1).await?.into_iter().next();
-    Ok(EnvironmentLine { environment, vm, presence, live, last })
+    let services = store.services(environment.id).await?;
+    Ok(EnvironmentLine { environment, vm, presence, live, last, services })
 }
 
 /// Reads the overview; `query` keeps the environments whose name, domain, address or live commit

@@ -8,6 +8,7 @@ use crate::fleet::{Fleet, Presence};
 use crate::operations::OpError;
 use crate::operations::deploy::{containers, proxy_ports};
 use crate::operations::environments::environment;
+use crate::operations::services::{self, ServiceView};
 use crate::probe::app_url;
 use crate::store::{OperationRow, Store};
 
@@ -20,6 +21,8 @@ pub struct Status {
     pub url: Option<String>,
     /// The containers of its service, where the agent is linked.
     pub containers: Vec<Container>,
+    /// The services beside the app.
+    pub services: Vec<ServiceView>,
     /// Why the agent could not be asked.
     pub agent_trouble: Option<String>,
     /// Env keys whose newest value the running containers do not have.
@@ -41,8 +44,15 @@ pub async fn status(
     let operations = store.recent_operations(Some(environment.id), 5).await?;
     let pending = super::env::pending_keys(store, &environment).await?;
     let line = line(store, fleet, environment).await?;
-    let mut status =
-        Status { line, url: None, containers: vec![], agent_trouble: None, pending, operations };
+    let mut status = Status {
+        line,
+        url: None,
+        containers: vec![],
+        services: services::of(store, path, &[]).await?,
+        agent_trouble: None,
+        pending,
+        operations,
+    };
     let Some(row) = status.line.vm.clone() else { return Ok(status) };
     match containers(fleet, row.vm.id).await {
         Ok(all) => {
@@ -53,6 +63,7 @@ pub async fn status(
                 .address
                 .and_then(|address| app_url(address, domain, proxy_ports(&all)))
                 .map(String::from);
+            status.services = services::of(store, path, &all).await?;
             let ours = |c: &Container| c.labels.get("service") == Some(&service);
             status.containers = all.into_iter().filter(ours).collect();
         }

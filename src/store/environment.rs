@@ -191,6 +191,7 @@ impl Store {
                     [secret],
                 )?;
             }
+            super::service::remove_all(tx, &id)?;
             tx.execute(
                 "update environment set deleted_at = coalesce(deleted_at, ?2), vm = null where id = ?1",
                 params![id, at.0],

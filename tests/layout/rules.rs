@@ -111,14 +111,20 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// Where environment variables may be read. The sample app is an app: it is told its port so.
-const ENVIRONMENT: &[&str] =
-    &["src/config", "agent/src/cli", "sandbox/src/sample_app", "sandbox/src/faults/keep"];
+const ENVIRONMENT: &[&str] = &[
+    "src/config",
+    "agent/src/cli",
+    "sandbox/src/sample_app",
+    "sandbox/src/sample_service",
+    "sandbox/src/faults/keep",
+];
 
 /// Where a secret may be taken out of its wrapping: to seal it, to send it, to render the one file
 /// that carries it. Unit tests may look too.
 const EXPOSE: &[&str] = &[
     "src/domain/secret.rs",
     "src/domain/env_values.rs",
+    "src/domain/service.rs",
     "src/vault",
     "src/access",
     "src/requests",
@@ -139,6 +145,7 @@ const EXPOSE: &[&str] = &[
     "src/operations/provision_vm.rs",
     // What GitHub signs its webhooks with.
     "src/operations/webhooks.rs",
+    "src/operations/services/files.rs",
 ];
 
 /// Longer files want to be two.

@@ -101,7 +101,44 @@ async fn what_changed_between_two_and_the_way_back() {
     let newest = call(&client, "rollback", newest).await;
     assert_eq!(says(&newest, "DONE")["result"]["env_revision"], 2);
 
+    beside_the_app(&client).await;
     client.cancel().await.expect("ended");
     until("the worker ends", || stage.rig.workers().is_empty()).await;
     stage.sandbox.stop().await;
+}
+
+/// A service beside the app and the app's own containers, as a client meets them.
+async fn beside_the_app(client: &Client) {
+    let of = |more: Value| {
+        let mut arguments = json!({"environment": "shop/staging", "service": "redis"});
+        arguments.as_object_mut().expect("a map").extend(more.as_object().cloned().expect("one"));
+        arguments
+    };
+    let only = call(client, "manage_service", of(json!({"action": "add", "dry_run": true}))).await;
+    says(&only, "NOT_EXECUTED");
+    assert!(text(&only).contains("`shop-staging-redis`"), "{}", text(&only));
+    let done = call(client, "manage_service", of(json!({"action": "add"}))).await;
+    let result = says(&done, "DONE")["result"].clone();
+    assert_eq!((&result["applied"], &result["env_keys"]), (&json!(false), &json!(["REDIS_URL"])));
+    let status = call(client, "manage_service", of(json!({"action": "status"}))).await;
+    assert!(text(&status).contains("Redis 8.2.1 as shop-staging-redis: running, healthy"));
+    assert!(text(&status).contains("NOT APPLIED"), "{}", text(&status));
+    let refused = json!({"environment": "shop/staging", "set": {"REDIS_URL": "redis://mine"}});
+    assert_eq!(error(&call(client, "set_env", refused).await).code, "env_service_name");
+    let seen = call(client, "get_status", json!({"environment": "shop/staging"})).await;
+    assert!(text(&seen).contains("services: Redis 8.2.1"), "{}", text(&seen));
+    let seen = call(client, "get_overview", json!({})).await;
+    assert!(text(&seen).contains("beside it redis 8.2.1"), "{}", text(&seen));
+
+    let stop = json!({"environment": "shop/staging", "action": "stop"});
+    let stopped = call(client, "control_app", stop).await;
+    assert_eq!(says(&stopped, "DONE")["result"]["runs_now"], "nothing");
+    let seen = call(client, "get_status", json!({"environment": "shop/staging"})).await;
+    assert_eq!(data(&seen)["health"], "stopped");
+    let start = json!({"environment": "shop/staging", "action": "start"});
+    says(&call(client, "control_app", start).await, "DONE");
+
+    let plan = call(client, "destroy", of(json!({}))).await;
+    says(&plan, "NOT_EXECUTED");
+    assert!(text(&plan).contains("LOST FOR GOOD: all data of Redis"), "{}", text(&plan));
 }

@@ -193,6 +193,37 @@ const REBOOT: &[Outside] = &[
     cloud("power_on", "GET", r"/servers/\d+$"),
 ];
 
+/// A service beside the app: the config with it, and a run that makes its container.
+const SERVICE: &[Outside] = &[
+    github("commit_config", "GET", "/commits/main$"),
+    github("commit_config", "GET", "/contents/"),
+    github("commit_config", "POST", "/git/blobs$"),
+    github("commit_config", "GET", "/git/ref/heads/main$"),
+    github("commit_config", "GET", "/git/commits/"),
+    github("commit_config", "POST", "/git/trees$"),
+    github("commit_config", "POST", "/git/commits$"),
+    github("commit_config", "PATCH", "/git/refs/heads/main$"),
+    github("grant_access", "GET", "/actions/secrets/public-key$"),
+    github("grant_access", "PUT", "/actions/secrets/VMKIT_"),
+    github("grant_access", "PATCH", "/actions/variables/VMKIT_"),
+    github("dispatch", "POST", "/dispatches$"),
+    github("watch", "GET", r"/actions/runs/\d+$"),
+    github("watch", "GET", r"/actions/runs/\d+/jobs$"),
+    github("watch", "GET", r"/actions/runs/\d+$"),
+];
+
+/// The config without a service.
+const REMOVE_SERVICE: &[Outside] = &[
+    github("commit_config", "GET", "/commits/main$"),
+    github("commit_config", "GET", "/contents/"),
+    github("commit_config", "POST", "/git/blobs$"),
+    github("commit_config", "GET", "/git/ref/heads/main$"),
+    github("commit_config", "GET", "/git/commits/"),
+    github("commit_config", "POST", "/git/trees$"),
+    github("commit_config", "POST", "/git/commits$"),
+    github("commit_config", "PATCH", "/git/refs/heads/main$"),
+];
+
 /// A name in a zone at Cloudflare.
 const DOMAIN: &[Outside] = &[
     dns("point", "GET", "/zones$"),
@@ -221,6 +252,9 @@ impl Job {
             Self::Restore => RESTORE,
             Self::Domain => DOMAIN,
             Self::Configure => CONFIGURE,
+            Self::AddService | Self::UpgradeService => SERVICE,
+            Self::RemoveService => REMOVE_SERVICE,
+            Self::Stop => &[],
         }
     }
 
@@ -327,6 +361,21 @@ impl Job {
             ],
             Self::Domain => &["claim", "point", "look"],
             Self::Configure => &["keep_settings", "commit_config"],
+            Self::AddService => &[
+                "claim",
+                "write_file",
+                "commit_config",
+                "grant_access",
+                "dispatch",
+                "watch",
+                "prove",
+                "give_address",
+            ],
+            Self::UpgradeService => {
+                &["note_version", "commit_config", "grant_access", "dispatch", "watch", "prove"]
+            }
+            Self::RemoveService => &["mark", "commit_config", "unset_address", "remove", "forget"],
+            Self::Stop => &["stop", "look"],
         }
     }
 }

@@ -23,6 +23,7 @@ async fn every_operation_gets_over_what_passes() {
         Job::Restore,
         Job::Domain,
         Job::Configure,
+        Job::AddService,
     ];
     let fault = |code| Action::Status { code, body: None, headers: Default::default() };
     let hiccups =

@@ -76,6 +76,16 @@ async fn configure_app() {
     every_call_of(Job::Configure).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn manage_service() {
+    every_call_of(Job::AddService).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn remove_service() {
+    every_call_of(Job::RemoveService).await;
+}
+
 async fn every_call_of(job: Job) {
     // A token that may not read zones leaves the records to a person, and fails nothing.
     let by_hand = |call: &Outside| call.at == At::Dns && call.path == "/zones$";
@@ -156,6 +166,14 @@ impl Stage {
             "vms": self.sql("select state from vm where state != 'deleted'"),
             "dns": self.sandbox.cloudflare().state(),
             "names": self.sql("select coalesce(domain, 'none') from environment"),
+            "services": self.services(),
+            "volumes": self.volumes(),
+            "accessories": self.accessories(),
+            "addresses": self.sql(
+                "select key from env_var where key like '%_URL' and sealed is not null
+                 and revision = (select max(revision) from env_var newer
+                     where newer.key = env_var.key)",
+            ),
             "dns_rows": self.sql("select name from dns_record"),
             "environments": self.sql("select coalesce(vm, 'none') from environment where deleted_at is null"),
         })
@@ -183,6 +201,6 @@ impl Stage {
 
     /// Keeps workflow runs from getting to Kamal.
     pub(crate) async fn hold_runs(&self) {
-        self.github_knobs(json!({ "hold_step": "kamal deploy" })).await;
+        self.github_knobs(json!({ "hold_step": "exec kamal" })).await;
     }
 }

@@ -89,6 +89,26 @@ async fn configure_app() {
     every_moment_of(Job::Configure).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn manage_service() {
+    every_moment_of(Job::AddService).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrade_of_a_service() {
+    every_moment_of(Job::UpgradeService).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn remove_service() {
+    every_moment_of(Job::RemoveService).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_app() {
+    every_moment_of(Job::Stop).await;
+}
+
 async fn every_moment_of(job: Job) {
     let calls = job.kinds_of_calls().into_iter();
     let mut moments: Vec<Moment> = calls
@@ -98,7 +118,14 @@ async fn every_moment_of(job: Job) {
             false => vec![Moment::Before(call)],
         })
         .collect();
-    if matches!(job, Job::Current | Job::Rollback) {
+    if job == Job::RemoveService {
+        moments.retain(|moment| match moment {
+            Moment::Before(call) | Moment::After(call) => call.method == "PATCH",
+            Moment::Begun(_) => true,
+        });
+    }
+    let known = [Job::Current, Job::Rollback, Job::AddService, Job::UpgradeService];
+    if known.contains(&job) {
         // What comes before the dispatch is the same code in the same state as in a deploy.
         moments.retain(|moment| match moment {
             Moment::Before(call) | Moment::After(call) => {
@@ -135,7 +162,7 @@ async fn dies(job: Job, moment: Moment) {
         Moment::Before(call) => die_at(&mut stage, id, call.door(), Action::HoldBefore).await,
         Moment::After(call) => die_at(&mut stage, id, call.door(), Action::HoldAfter).await,
         Moment::Begun(step) => {
-            if step == "prove" {
+            if matches!(step, "prove" | "give_address") {
                 stage.github_knobs(json!({})).await;
             }
             stage.drive();

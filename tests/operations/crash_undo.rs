@@ -24,7 +24,24 @@ struct Half {
     silent: Option<&'static str>,
 }
 
-const HALVES: [Half; 13] = [
+const HALVES: [Half; 15] = [
+    Half {
+        job: Job::AddService,
+        stop: (At::GitHub, "POST", "/dispatches$"),
+        after: true,
+        undo: &[
+            (At::GitHub, "POST", r"/actions/runs/\d+/cancel$"),
+            (At::GitHub, "PATCH", "/git/refs/heads/main$"),
+        ],
+        silent: Some("write_file"),
+    },
+    Half {
+        job: Job::UpgradeService,
+        stop: (At::GitHub, "POST", "/dispatches$"),
+        after: true,
+        undo: &[(At::GitHub, "PATCH", "/git/refs/heads/main$")],
+        silent: Some("note_version"),
+    },
     Half {
         job: Job::Setup,
         stop: (At::GitHub, "POST", "/pulls$"),

@@ -7,15 +7,17 @@ use vmkit::domain::environment::Settings;
 use vmkit::domain::ids::OperationId;
 use vmkit::domain::operation::OperationState;
 use vmkit::domain::secret::Secret;
+use vmkit::domain::service::ServiceKind;
 use vmkit::operations::deploy::{DeployRequest, ReleaseEnv, Version};
 use vmkit::operations::destroy::Wanted;
 use vmkit::operations::domains::Asked;
 use vmkit::operations::environments::NewEnvironment;
 use vmkit::operations::maintain_vm::Action;
+use vmkit::operations::services::ServiceRequest;
 use vmkit::operations::setup_repo::SetupRequest;
 use vmkit::operations::{
-    Ask, OpError, Started, configure_app, deploy, destroy, domains, env, environments, maintain_vm,
-    plans, provision_vm, resize_vm, setup_repo,
+    Ask, OpError, Started, configure_app, control_app, deploy, destroy, domains, env, environments,
+    maintain_vm, plans, provision_vm, resize_vm, services, setup_repo,
 };
 use vmkit::store::Changes;
 
@@ -51,6 +53,14 @@ pub(crate) enum Job {
     Domain,
     /// Other limits and time-outs.
     Configure,
+    /// A database beside the app.
+    AddService,
+    /// Another version of it.
+    UpgradeService,
+    /// Its end, with its data.
+    RemoveService,
+    /// The app stops.
+    Stop,
 }
 
 impl Job {
@@ -66,7 +76,12 @@ impl Job {
             | Self::Destroy
             | Self::Retire
             | Self::Domain
-            | Self::Configure => &[Self::Setup, Self::Provision, Self::Deploy],
+            | Self::Configure
+            | Self::AddService
+            | Self::Stop => &[Self::Setup, Self::Provision, Self::Deploy],
+            Self::UpgradeService | Self::RemoveService => {
+                &[Self::Setup, Self::Provision, Self::Deploy, Self::AddService]
+            }
             Self::Restore => &[Self::Setup, Self::Provision, Self::Deploy, Self::Retire],
             Self::Rollback => &[Self::Setup, Self::Provision, Self::Deploy, Self::Deploy],
         };
@@ -146,6 +161,23 @@ impl Job {
             Self::Restore => kept_or_undone(stage, Wanted::Undo).await,
             Self::Domain => domains::start(context, &path, &app_name(), ask).await,
             Self::Configure => configure_app::start(context, &path, &limits(), ask).await,
+            Self::AddService => {
+                services::start(context, &database(services::Action::Add, None), ask).await
+            }
+            Self::UpgradeService => {
+                let request = database(services::Action::Upgrade, Some("17.7"));
+                services::start(context, &request, ask).await
+            }
+            Self::RemoveService => {
+                let kind = ServiceKind::Postgres;
+                let plan = services::remove::plan(context, &path, kind).await?;
+                plans::approve(context, plan.id, "a person").await?;
+                begun(services::remove::start(context, &path, kind, plan.id, ask).await)
+            }
+            Self::Stop => {
+                let action = control_app::Action::Stop;
+                begun(control_app::start(context, &path, action, None, ask).await)
+            }
         }
     }
 
@@ -254,6 +286,33 @@ impl Job {
                 let result = stage.row(id).await.result.expect("a result");
                 assert_eq!(result["wrong"], json!([]), "the name servers say it");
             }
+            Self::AddService | Self::UpgradeService => {
+                let version = if self == Self::AddService { "17.6" } else { "17.7" };
+                let row = format!("postgres {version} ready");
+                assert_eq!(stage.services(), [row]);
+                let container = stage.machine().docker().get(DATABASE).expect("a container");
+                assert!(container.running);
+                assert_eq!(container.image, format!("postgres:{version}"));
+                assert_eq!(stage.volumes(), [DATABASE]);
+                assert!(stage.config().await.contains(&format!("postgres:{version}")));
+                assert_eq!(stage.address_keys(), ["DATABASE_URL set"]);
+                assert_eq!(stage.serving().await.len(), 1, "the app runs on");
+            }
+            Self::RemoveService => {
+                assert_eq!(stage.services(), Vec::<String>::new());
+                assert!(stage.machine().docker().get(DATABASE).is_none());
+                assert_eq!(stage.volumes(), Vec::<String>::new());
+                assert!(!stage.machine().has_file("/etc/vmkit/env/shop/staging.db.env"));
+                assert!(!stage.config().await.contains("accessories"));
+                assert_eq!(stage.address_keys(), ["DATABASE_URL unset"]);
+                let left = stage.sql("select id from secret where purpose = 'service_password'");
+                assert_eq!(left, Vec::<String>::new());
+            }
+            Self::Stop => {
+                assert_eq!(stage.serving().await, Vec::<Value>::new());
+                let result = stage.row(id).await.result.expect("a result");
+                assert_eq!(result["runs_now"], "nothing");
+            }
         }
     }
 }
@@ -265,6 +324,20 @@ pub(crate) fn limits() -> configure_app::Wanted {
         memory_mb: [(web, 256)].into(),
         response_timeout_s: Some(90),
         ..configure_app::Wanted::default()
+    }
+}
+
+/// The container of the database, and its volume.
+pub(crate) const DATABASE: &str = "shop-staging-db";
+
+/// A request about the database beside the app.
+pub(crate) fn database(action: services::Action, version: Option<&str>) -> ServiceRequest {
+    ServiceRequest {
+        environment: staging(),
+        kind: ServiceKind::Postgres,
+        action,
+        version: version.map(str::to_owned),
+        memory_mb: None,
     }
 }
 
@@ -316,6 +389,60 @@ pub(crate) fn runs_of(repo: &Value, result: &Value) -> usize {
 }
 
 impl Stage {
+    /// The services that the state file has.
+    pub(crate) fn services(&self) -> Vec<String> {
+        self.sql("select kind || ' ' || version || ' ' || state from service order by id")
+    }
+
+    /// The volumes on the VM.
+    pub(crate) fn volumes(&self) -> Vec<String> {
+        let machines = self.sandbox.machines().list();
+        let folder = machines.first().map(|one| one.path("/var/lib/docker/volumes"));
+        let entries = folder.into_iter().filter_map(|one| std::fs::read_dir(one).ok()).flatten();
+        let mut names: Vec<String> =
+            entries.flatten().map(|one| one.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// The containers beside the apps, and the env files of services.
+    pub(crate) fn accessories(&self) -> Vec<String> {
+        let Some(machine) = self.sandbox.machines().list().into_iter().next() else {
+            return Vec::new();
+        };
+        let all = machine.docker().list().into_iter();
+        let beside = all
+            .filter(|one| one.labels.contains_key("service") && !one.labels.contains_key("role"));
+        let mut names: Vec<String> =
+            beside.map(|one| format!("{} {} {}", one.name, one.image, one.running)).collect();
+        let entries = std::fs::read_dir(machine.path("/etc/vmkit/env/shop"));
+        let files = entries.into_iter().flatten().flatten();
+        let files = files.map(|one| one.file_name().to_string_lossy().into_owned());
+        names.extend(files.filter(|name| name.matches('.').count() == 2));
+        names.sort();
+        names
+    }
+
+    /// Whether the app's newest env values have the database's address.
+    pub(crate) fn address_keys(&self) -> Vec<String> {
+        self.sql(
+            "select key || case when sealed is null then ' unset' else ' set' end from env_var
+             where key like '%_URL' and revision = (select max(revision) from env_var newer
+                 where newer.key = env_var.key and newer.environment = env_var.environment)",
+        )
+    }
+
+    /// The Kamal config in the repo's default branch.
+    pub(crate) async fn config(&self) -> String {
+        use base64::Engine;
+        use base64::prelude::BASE64_STANDARD;
+        let path = "/repos/octo/shop/contents/config/deploy.staging.yml";
+        let file = self.github("GET", path, None).await;
+        let content = file["content"].as_str().expect("content").replace('\n', "");
+        let content = BASE64_STANDARD.decode(content).expect("base64");
+        String::from_utf8(content).expect("UTF-8")
+    }
+
     pub(crate) async fn create_environment(&self) {
         let settings = Settings {
             provider: None,

@@ -22,6 +22,10 @@ async fn every_operation_makes_its_calls_in_their_order() {
         Job::Restore,
         Job::Domain,
         Job::Configure,
+        Job::AddService,
+        Job::UpgradeService,
+        Job::RemoveService,
+        Job::Stop,
     ];
     cases::all("orders", jobs.into_iter().map(|job| (format!("{job:?}"), in_order(job)))).await;
 }

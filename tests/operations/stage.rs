@@ -35,7 +35,7 @@ pub(crate) enum At {
 pub(crate) struct Stage {
     pub(crate) sandbox: Sandbox,
     pub(crate) settings: Settings,
-    pairs: Vec<(String, String)>,
+    pub(crate) pairs: Vec<(String, String)>,
     face: Context,
     driving: Option<Driving>,
     pub(crate) http: reqwest::Client,

@@ -19,6 +19,7 @@ use crate::github::{Conclusion, GitHub, JobFacts, RunFacts, RunStatus};
 use crate::operations::agents::linked;
 use crate::operations::changes::{CONFIG_BRANCH, Way};
 use crate::operations::environments::{app, environment};
+use crate::operations::services::files;
 use crate::operations::{Context, OpError, Operation, Run, Step, StepEnd, env, keys, repo};
 use crate::pipeline::WORKFLOW_FILE;
 use crate::store::{AppRow, Changes, Failure};
@@ -74,6 +75,7 @@ impl DeployApp {
         };
         linked(&self.context, self.params.vm).await?;
         self.context.fleet.call(self.params.vm, Call::WriteEnvFile(file), AGENT_WAIT).await?;
+        files::write_all(&self.context, environment.id, path, self.params.vm).await?;
         Ok(json!({ "revision": revision }))
     }
 

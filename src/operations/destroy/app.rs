@@ -72,11 +72,26 @@ pub(super) async fn remove(
         services: services_of(&path.service(), &others, &running),
         deploy_key: key.filter(|_| !shared_key && extent != Extent::App),
         volumes: extent == Extent::All,
+        // Their containers may be gone since the app went, and they alone be left.
+        volume_names: match extent {
+            Extent::All => volumes_of(context, environment, path).await?,
+            Extent::App | Extent::AppAndKey => Vec::new(),
+        },
     };
     match context.fleet.call(vm, Call::RemoveApp(wanted), LIMIT).await? {
         Reply::AppRemoved(removed) => Ok(json!(removed)),
         _ => Ok(Value::Null),
     }
+}
+
+/// The volumes of the services beside an app.
+async fn volumes_of(
+    context: &Context,
+    environment: EnvironmentId,
+    path: &EnvironmentPath,
+) -> Result<Vec<String>, OpError> {
+    let services = context.store.services(environment).await?;
+    Ok(services.iter().map(|service| service.kind.host(path)).collect())
 }
 
 /// Whether a container of the environment's runs; none where the agent cannot be asked.

@@ -168,6 +168,10 @@ async fn for_good(context: &Context, subject: &Subject) -> Result<PlanBody, OpEr
         }
         (None, None) => {}
     }
+    for service in context.store.services(subject.environment.id).await? {
+        let (title, volume) = (service.kind.title(), service.kind.host(path));
+        lost.push(format!("all data of {title}: volume `{volume}`"));
+    }
     if subject.retirement.is_some() {
         lost.push("what an earlier destroy kept of it".to_owned());
     }

@@ -15,13 +15,16 @@ struct Runner {
 impl Runner {
     fn new(kamal: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let setup = setup(
+        let mut setup = setup(
             dockerfile(),
             vec![
                 environment("shop/production", Arch::Amd64, Some("203.0.113.7")),
                 environment("shop/staging", Arch::Amd64, Some("203.0.113.8")),
             ],
         );
+        let kind = ServiceKind::Postgres;
+        let version = kind.default_version();
+        setup.environments[1].services = vec![ServiceSetup { kind, version, memory_mb: None }];
         let workflow = files(&setup).expect("made").swap_remove(0).content;
         let workflow: serde_json::Value = serde_saphyr::from_str(&workflow).expect("YAML");
         let steps = workflow["jobs"]["deploy"]["steps"].as_array().expect("steps").clone();
@@ -136,6 +139,28 @@ fn the_deploy_step_keeps_kamals_exit_code_and_hides_the_apps_words() {
         format!("deploy -c config/deploy.staging.yml --skip-push --version={}\n", "a".repeat(40))
     );
     assert_eq!(Runner::new("exit 0").run("Deploy with Kamal").status.code(), Some(0));
+}
+
+#[test]
+fn what_runs_beside_is_started_and_one_is_made_anew_by_name() {
+    let step = "Start what runs beside staging with Kamal";
+    let runner = Runner::new("exit 3");
+    let started = |service: &str| {
+        let out = runner.command(step).env("SERVICE", service).output();
+        out.expect("bash can be started").status.code()
+    };
+    for bad in ["db; id", "$(id)", "-h", "DB", "db\nx", "vmkit-traefik"] {
+        assert_eq!((started(bad), runner.calls()), (Some(1), String::new()), "{bad:?}");
+    }
+    assert_eq!(started(""), Some(3), "Kamal's own exit code");
+    assert_eq!(started("db"), Some(3));
+    let calls = "accessory boot all -c config/deploy.staging.yml\n\
+                 accessory reboot db -c config/deploy.staging.yml\n";
+    assert_eq!(runner.calls(), calls);
+    let beside = |step: &&serde_json::Value| {
+        step["name"].as_str().is_some_and(|name| name.starts_with("Start what runs beside"))
+    };
+    assert_eq!(runner.steps.iter().filter(beside).count(), 1, "production has nothing beside it");
 }
 
 #[test]

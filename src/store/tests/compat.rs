@@ -19,6 +19,8 @@ use crate::domain::secret::Secret;
 use crate::operations::{Context, Driver, testing};
 use crate::vault::{Purpose, Vault};
 
+/// Kinds with a list of steps for each action.
+const SEVERAL: [&str; 3] = ["maintain_vm", "manage_service", "control_app"];
 const ACCEPT: &str = "cargo test -p vmkit --lib compat";
 
 /// Kind, then version, then the names of the steps.
@@ -293,7 +295,9 @@ async fn steps_today(context: &Context) -> Steps {
             let names = names.into_iter().map(str::to_owned).collect();
             // What does several things has a list for each.
             let kind = match row.params["action"].as_str() {
-                Some(action) if row.kind == "maintain_vm" => format!("{} {action}", row.kind),
+                Some(action) if SEVERAL.contains(&row.kind.as_str()) => {
+                    format!("{} {action}", row.kind)
+                }
                 _ => row.kind,
             };
             steps.entry(kind).or_default().insert(version, names);

@@ -1,0 +1,133 @@
+//! Workflow runs that are no deploys: started once, found again by a word in their name, waited for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Context, OpError, Run};
+use crate::domain::names::EnvironmentName;
+use crate::github::{Conclusion, GitHub, JobFacts, RunFacts, RunStatus};
+use crate::pipeline::WORKFLOW_FILE;
+use crate::store::AppRow;
+
+/// How long a run may take before we stop waiting for it.
+const RUN_WAIT: Duration = Duration::from_secs(30 * 60);
+/// The first and the longest pause between two looks at a run.
+const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+/// How often a run that is being cancelled is looked at.
+const STOP_LOOKS: u32 = 240;
+
+/// A run of the deploy workflow.
+pub(super) struct Work<'a> {
+    pub(super) context: &'a Context,
+    pub(super) github: GitHub,
+    pub(super) row: AppRow,
+    /// The word in its name.
+    pub(super) nonce: String,
+}
+
+impl Work<'_> {
+    /// Starts it, unless the answer to an earlier start was lost. None where it cannot be found.
+    pub(super) async fn start(
+        &self,
+        environment: &EnvironmentName,
+        action: &str,
+        service: &str,
+        again: bool,
+    ) -> Result<Option<RunFacts>, OpError> {
+        if again && let Some(found) = self.find(3).await? {
+            return Ok(Some(found));
+        }
+        let inputs = BTreeMap::from([
+            ("environment".to_owned(), environment.to_string()),
+            ("action".to_owned(), action.to_owned()),
+            ("service".to_owned(), service.to_owned()),
+            ("deploy_id".to_owned(), self.nonce.clone()),
+        ]);
+        let (name, branch) = (&self.row.app.repo, &self.row.app.default_branch);
+        match self.github.dispatch(name, WORKFLOW_FILE, branch, &inputs).await? {
+            Some(id) => Ok(Some(self.github.run(name, id).await?)),
+            None => self.find(20).await,
+        }
+    }
+
+    async fn find(&self, looks: u32) -> Result<Option<RunFacts>, OpError> {
+        for look in 0..looks {
+            if look > 0 {
+                tokio::time::sleep(LOOK.0 * look.min(8)).await;
+            }
+            let found = self.github.find_run(&self.row.app.repo, WORKFLOW_FILE, &self.nonce);
+            if let Some(found) = found.await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for its end. With `run`, it tells what the jobs do and stops where that is asked for.
+    /// None where it does not end.
+    pub(super) async fn end(
+        &self,
+        id: u64,
+        run: Option<&Run<'_>>,
+    ) -> Result<Option<RunFacts>, OpError> {
+        let name = &self.row.app.repo;
+        let deadline = tokio::time::Instant::now() + RUN_WAIT;
+        let (mut pause, mut said) = (LOOK.0, String::new());
+        while tokio::time::Instant::now() < deadline {
+            let facts = self.github.run(name, id).await?;
+            if facts.status == RunStatus::Completed {
+                return Ok(Some(facts));
+            }
+            if let Some(run) = run {
+                run.stop_if_asked().await?;
+                let now = doing(&self.github.jobs(name, id).await?);
+                if now != said {
+                    run.say(now.clone()).await?;
+                    said = now;
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LOOK.1);
+        }
+        Ok(None)
+    }
+
+    /// Stops it where it is not over. False where GitHub does not.
+    pub(super) async fn stop(&self, looks: u32) -> Result<bool, OpError> {
+        let name = &self.row.app.repo;
+        let Some(found) = self.find(looks).await? else { return Ok(true) };
+        if found.status == RunStatus::Completed {
+            return Ok(true);
+        }
+        self.github.cancel_run(name, found.id).await?;
+        let asked = tokio::time::Instant::now();
+        let mut forced = false;
+        for _ in 0..STOP_LOOKS {
+            if !forced && asked.elapsed() >= self.context.pace.force {
+                self.github.force_cancel_run(name, found.id).await?;
+                forced = true;
+            }
+            if self.github.run(name, found.id).await?.status == RunStatus::Completed {
+                return Ok(true);
+            }
+            tokio::time::sleep(LOOK.0).await;
+        }
+        Ok(false)
+    }
+}
+
+/// Whether a run ended well.
+pub(super) fn went_well(facts: &RunFacts) -> bool {
+    facts.conclusion == Some(Conclusion::Success)
+}
+
+/// What the jobs are at: `Deploy: Start what runs beside staging with Kamal`.
+fn doing(jobs: &[JobFacts]) -> String {
+    let Some(job) = jobs.iter().find(|job| job.status == RunStatus::InProgress) else {
+        return "waiting for a runner".to_owned();
+    };
+    match job.steps.iter().find(|step| step.status == RunStatus::InProgress) {
+        Some(step) => format!("{}: {}", job.name, step.name),
+        None => job.name.clone(),
+    }
+}
