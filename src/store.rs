@@ -53,7 +53,7 @@ pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 const WAL_TRIES: u32 = 50;
 
 /// Every migration in order; a file's `user_version` is how many of them it has had.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("store/migrations/0001_initial.sql"),
     include_str!("store/migrations/0002_environment_provider.sql"),
     include_str!("store/migrations/0003_price_list.sql"),

@@ -142,7 +142,7 @@ async fn point(
     match &pair.environment {
         Some((environment, path)) => {
             context.store.point_deploy_key(*environment, vm, public_key, secret).await?;
-            keys::grant(context, path, vm).await
+            keys::grant(context, path, vm).await.map(drop)
         }
         None => Ok(context.store.point_link_key(vm, public_key, secret).await?),
     }
