@@ -40,7 +40,8 @@ impl FakeGateway {
         let statement = gateway_statement(&hello.nonce, &nonce, &hello.vm);
         let signature = Bytes(key.sign(&statement).to_bytes());
         let oldest = protocol.min(OLDEST);
-        wire.send(&ToAgent::Welcome(Welcome { protocol, oldest, nonce, signature })).await?;
+        wire.send(&ToAgent::Welcome(Welcome { protocol, oldest, nonce, signature, bound: false }))
+            .await?;
         let mut said = wire.receive().await?;
         if matches!(said, ToGateway::Enrol(_)) {
             said = wire.receive().await?;
