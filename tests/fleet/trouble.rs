@@ -2,6 +2,7 @@
 //! ours, and containers that mean harm.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use vmkit::fleet::LogQuery;
@@ -30,13 +31,19 @@ async fn docker_floods_leave_a_stalled_gateway_the_newest_lines_and_the_number_o
         seq 600000
         echo the end
     "#;
-    let name = engine.run("v1", &["--log-driver", "json-file"], script);
-    until("it has said all", async || {
-        gateway.heartbeat().await;
-        let running = engine.docker(&["inspect", "-f", "{{.State.Running}}", &name]);
-        (running.trim() == "false").then_some(())
-    })
-    .await;
+    // Docker takes its time, and an agent that hears nothing meanwhile gives the gateway up.
+    let mut flooding = tokio::task::spawn_blocking(move || {
+        let name = engine.run("v1", &["--log-driver", "json-file"], script);
+        engine.docker(&["wait", &name]);
+        engine
+    });
+    let mut beat = tokio::time::interval(Duration::from_millis(200));
+    let _engine = loop {
+        tokio::select! {
+            engine = &mut flooding => break engine.unwrap(),
+            _ = beat.tick() => gateway.heartbeat().await,
+        }
+    };
     let (mut received, mut dropped, mut newest, mut ended) = (0, 0, 0, false);
     until("the agent gives up waiting", async || {
         gateway.heartbeat().await;
