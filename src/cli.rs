@@ -35,6 +35,7 @@ what `vmkit connect` stored. The variables:
   VMKIT_HETZNER_TOKEN         Hetzner Cloud token          VMKIT_HETZNER_URL  its API, with /v1
   VMKIT_DIGITALOCEAN_TOKEN    DigitalOcean token           VMKIT_DIGITALOCEAN_URL  its API
   VMKIT_GITHUB_TOKEN          GitHub token                 VMKIT_GITHUB_URL   its API
+  VMKIT_GITHUB_APP_ID         a GitHub App in place of a token; VMKIT_GITHUB_APP_KEY  its key or file
   VMKIT_CLOUDFLARE_TOKEN      Cloudflare token  VMKIT_CLOUDFLARE_URL  its API, with /client/v4
   VMKIT_RESOLVER              name server asked in place of the authoritative ones, ip:port
   VMKIT_MASTER_KEY            the vault's key, instead of the key file

@@ -78,7 +78,8 @@ async fn what_changed_between_two_and_the_way_back() {
     let files = json!([
         "modified .github/workflows/vmkit-deploy.yml",
         "added config/deploy.staging.yml",
-        "modified sample.toml"
+        "modified sample.toml",
+        "modified README.md"
     ]);
     assert_eq!(data(&found)["files"], files, "what decides comes first");
     assert_eq!(data(&found)["env_keys"], json!(["GREETING changed"]));

@@ -197,6 +197,8 @@ const REBOOT: &[Outside] = &[
 const SERVICE: &[Outside] = &[
     github("commit_config", "GET", "/commits/main$"),
     github("commit_config", "GET", "/contents/"),
+    github("commit_config", "GET", "/rules/branches/main$"),
+    github("commit_config", "GET", "shop/branches/main$"),
     github("commit_config", "POST", "/git/blobs$"),
     github("commit_config", "GET", "/git/ref/heads/main$"),
     github("commit_config", "GET", "/git/commits/"),
@@ -216,6 +218,8 @@ const SERVICE: &[Outside] = &[
 const REMOVE_SERVICE: &[Outside] = &[
     github("commit_config", "GET", "/commits/main$"),
     github("commit_config", "GET", "/contents/"),
+    github("commit_config", "GET", "/rules/branches/main$"),
+    github("commit_config", "GET", "shop/branches/main$"),
     github("commit_config", "POST", "/git/blobs$"),
     github("commit_config", "GET", "/git/ref/heads/main$"),
     github("commit_config", "GET", "/git/commits/"),

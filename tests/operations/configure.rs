@@ -302,7 +302,7 @@ async fn a_deploy_that_a_push_started_is_followed_proven_and_recorded() {
     assert_eq!(row.state, OperationState::Succeeded, "{row:#?}");
     assert_eq!(stage.serving().await, [json!(sha)]);
     let history = history(&stage.context().store, &staging(), 10).await.expect("a history");
-    assert_eq!(history.callers[0], "push");
+    assert_eq!(history.courses[0].by, "push");
     assert_eq!(history.deploys[0].commit.as_str(), sha);
     assert_eq!(history.live, Some(history.deploys[0].id), "a rollback starts from it");
     assert_eq!(pushed::look(stage.context()).await.expect("it is known"), []);

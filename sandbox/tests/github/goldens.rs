@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::stage::Stage;
 
 /// Small stand-ins for what the golden apps' images would start.
-const PROCFILE: &str = "web: vmkit sample-app\nworker: sleep 1000\n";
+const PROCFILE: &str = "web: vmkit sample-app\nworker: sleep 1000\nclock: sleep 1000\n";
 
 fn regex(text: &str) -> Regex {
     Regex::new(text).unwrap()
