@@ -70,7 +70,7 @@ impl FakeGateway {
     pub(crate) async fn batch(&mut self) -> Batch {
         // A real one gives credit again now and then, by which the agent knows that it is there.
         self.taken += 1;
-        if self.taken % 32 == 0 {
+        if self.taken.is_multiple_of(32) {
             self.grant(1).await;
         }
         loop {
