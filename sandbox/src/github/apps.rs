@@ -234,11 +234,25 @@ fn shown(app: &App, origin: &str) -> Value {
     })
 }
 
+/// GitHub's document wants of an installation's account what a user has and what an enterprise has.
+fn account(app: &App, origin: &str) -> Value {
+    let mut account = render::user(origin, LOGIN);
+    for (name, value) in [
+        ("name", LOGIN),
+        ("slug", LOGIN),
+        ("created_at", &app.created_at),
+        ("updated_at", &app.created_at),
+    ] {
+        account[name] = value.into();
+    }
+    account
+}
+
 fn shown_installation(app: &App, origin: &str) -> Value {
     let api = format!("{origin}/app/installations/{}", app.installation);
     let suspended_by = app.suspended_at.as_ref().map(|_| render::user(origin, LOGIN));
     json!({
-        "id": app.installation, "account": render::user(origin, LOGIN), "app_id": app.id, "app_slug": slug(app.id),
+        "id": app.installation, "account": account(app, origin), "app_id": app.id, "app_slug": slug(app.id),
         "client_id": client_id(app.id), "target_id": 1, "target_type": "User",
         "repository_selection": if app.selected.is_some() { "selected" } else { "all" },
         "access_tokens_url": format!("{api}/access_tokens"), "repositories_url": format!("{origin}/installation/repositories"),

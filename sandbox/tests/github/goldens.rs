@@ -9,7 +9,8 @@ use serde_json::json;
 use crate::stage::Stage;
 
 /// Small stand-ins for what the golden apps' images would start.
-const PROCFILE: &str = "web: vmkit sample-app\nworker: sleep 1000\nclock: sleep 1000\n";
+const PROCFILE: &str = "web: vmkit sample-app\nworker: sleep 1000\nclock: sleep 1000\n\
+    beat: sleep 1000\n";
 
 fn regex(text: &str) -> Regex {
     Regex::new(text).unwrap()
@@ -63,12 +64,21 @@ async fn generated_files_deploy() {
             let hosts = regex("hosts: \\[\"[^\"]*\"\\]");
             let text = hosts.replace_all(&text, format!("hosts: [\"{address}\"]")).into_owned();
             let text = regex("cmd: .*").replace_all(&text, "cmd: sleep 1000").into_owned();
+            // The launcher of a real pack image runs what follows it.
+            let text = text.replace("      entrypoint: launcher\n", "");
+            // All environments of a case share the one VM here, and only one may do without a name.
+            let named = format!("proxy:\n  host: \"{environment}.example.com\"\n  ssl: false # no");
+            let text = text.replace("proxy:\n  ssl: false # no", &named);
+            let first = regex("primary_role: (\\S+)");
+            let first = first.captures(&text).map_or("web", |found| found.get(1).unwrap().as_str());
+            let first = format!("-{first}-");
             let health = regex("path: \"[^\"]*\"");
             let text = health.replace(&text, "path: \"/up\"").into_owned();
-            let env_file = regex("env-file: (\\S+)");
-            let env_file = vm.machine.path(&env_file.captures(&text).unwrap()[1]);
-            std::fs::create_dir_all(env_file.parent().unwrap()).unwrap();
-            std::fs::write(env_file, format!("GREETING={environment}\n")).unwrap();
+            for env_file in regex("env-file: (\\S+)").captures_iter(&text) {
+                let env_file = vm.machine.path(&env_file[1]);
+                std::fs::create_dir_all(env_file.parent().unwrap()).unwrap();
+                std::fs::write(env_file, format!("GREETING={environment}\n")).unwrap();
+            }
             let sha = stage.put_file(&format!("config/{name}"), &text).await;
             let suffix = environment.to_ascii_uppercase().replace('-', "_");
             stage.put_secret(&format!("VMKIT_SSH_KEY_{suffix}"), &vm.private).await;
@@ -92,7 +102,7 @@ async fn generated_files_deploy() {
                 .docker()
                 .list()
                 .into_iter()
-                .filter(|one| one.running && one.name.contains("-web-"));
+                .filter(|one| one.running && one.name.contains(&first));
             assert!(running.count() >= 1, "{golden:?} {name}");
         }
         stage.machines.stop().await;
