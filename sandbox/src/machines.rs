@@ -99,6 +99,11 @@ impl Block {
 }
 
 impl Machines {
+    /// Whether they are a lab's containers.
+    pub(crate) fn are_containers(&self) -> bool {
+        self.0.lab.is_some()
+    }
+
     /// Prepares a place for VMs; `exe` is the vmkit binary, which plays the agent, the tether and
     /// the sample app. With a lab they are its containers. Must be called inside a tokio runtime.
     pub fn new(exe: &Path, lab: Option<Lab>) -> Result<Self, SandboxError> {

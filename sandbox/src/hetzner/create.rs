@@ -42,7 +42,11 @@ pub(super) async fn create(State(hetzner): State<Hetzner>, input: Input) -> Answ
     let knobs = hetzner.knobs();
     let (body, server, action, start_action, order, place, machine_order) = {
         let mut project = hetzner.project();
-        let order = Order::read(&hetzner, &project, &input)?;
+        let mut order = Order::read(&hetzner, &project, &input)?;
+        if hetzner.0.machines.are_containers() {
+            // Its network has IPv4 alone: an address that nobody answers at must not be in a name.
+            order.ipv6 = Net::None;
+        }
         if knobs.server_limit.is_some_and(|limit| project.servers.len() >= limit) {
             return Err(ApiError::limit("server_limit"));
         }
