@@ -104,7 +104,7 @@ impl Lab {
         services::start_authority(self, names)
     }
 
-    /// Runs a command in a container of the lab, such as a VM by its [`vm::Vm::name`], and returns
+    /// Runs a command in a container of the lab, such as a VM by its name, and returns
     /// what it printed.
     ///
     /// # Errors
