@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::domain::agent_release::AgentRelease;
 use crate::domain::secret::Secret;
+use crate::domain::size::Arch;
 
 pub use file::FileSettings;
 pub use home::Home;
@@ -43,6 +45,8 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("VMKIT_AGENT_LISTEN", "address that the local worker listens on for agents"),
     ("VMKIT_PUBLIC_URL", "where agents and clients reach this installation"),
     ("VMKIT_AGENT_DIR", "folder with the agent's binaries that VMs download"),
+    ("VMKIT_AGENT_AMD64", "where a release of the agent lies, as https://...#sha256=..."),
+    ("VMKIT_AGENT_ARM64", "the same for arm64 VMs"),
     ("VMKIT_SSH_PORT", "port of the VMs' SSH servers, in a sandbox that may not use 22"),
     ("VMKIT_OWNER_KEY", "your SSH public key, or a file with it"),
     ("VMKIT_STEADY_SECONDS", "how long a new version must run before it counts as live"),
@@ -201,6 +205,8 @@ pub struct Settings {
     pub public_url: Option<Url>,
     /// The folder with the agent's binaries.
     pub agent_dir: Option<PathBuf>,
+    /// Where agents that are not in that folder come from.
+    pub agent_releases: Vec<AgentRelease>,
     /// The port of the VMs' SSH servers: 22, but in a sandbox.
     pub ssh_port: u16,
     /// The owner's SSH public key: one line of `authorized_keys`.
@@ -275,6 +281,15 @@ impl Settings {
             agent_dir: environment
                 .path("VMKIT_AGENT_DIR")
                 .or_else(|| file.agent_dir.clone().map(PathBuf::from)),
+            agent_releases: [
+                ("VMKIT_AGENT_AMD64", Arch::Amd64, &file.agent_amd64),
+                ("VMKIT_AGENT_ARM64", Arch::Arm64, &file.agent_arm64),
+            ]
+            .into_iter()
+            .filter_map(|(name, arch, stored)| {
+                text(name, stored).map(|given| parse_release(name, arch, &given))
+            })
+            .collect::<Result<_, _>>()?,
             ssh_port: match environment.text("VMKIT_SSH_PORT") {
                 Some(given) => parse_port("VMKIT_SSH_PORT", given)?,
                 None => 22,
@@ -298,6 +313,10 @@ fn parse_seconds(name: &str, given: &str) -> Result<Duration, SettingsError> {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(bad(name, given, WANTED)),
     }
+}
+
+fn parse_release(name: &str, arch: Arch, given: &str) -> Result<AgentRelease, SettingsError> {
+    AgentRelease::parse(arch, given).ok_or_else(|| bad(name, given, AgentRelease::WANTED))
 }
 
 fn parse_port(name: &str, given: &str) -> Result<u16, SettingsError> {

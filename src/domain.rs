@@ -1,5 +1,6 @@
 //! Plain types and rules. Nothing here does I/O or knows where its values are kept.
 
+pub mod agent_release;
 pub mod clock;
 pub mod deploy;
 pub mod env_values;

@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use ed25519_dalek::SigningKey;
 
 use crate::accounts::{Accounts, CLOUDFLARE, GITHUB, Provider, packed_app};
+use crate::agent_releases::AgentReleases;
 use crate::config::{Settings, SettingsError};
 use crate::dns::resolve::Resolver;
 use crate::domain::clock::Clock;
@@ -154,6 +155,8 @@ pub async fn open(
         }
     };
     let pace = crate::requests::Pace::new(clock.clone());
+    let releases = settings.agent_releases.clone();
+    let releases = AgentReleases::new(releases, settings.home.agents(), pace.clone());
     let accounts = Accounts::new(store.clone(), Arc::clone(&vault), providers(settings), pace);
     Ok(Context {
         accounts,
@@ -164,7 +167,7 @@ pub async fn open(
         pace: Pace::default(),
         resolver: Resolver::new(settings.resolver),
         news: News::new(settings.public_url.as_ref().filter(|_| part == Part::Gateway)),
-        agent_binaries: Arc::new(AgentBinaries::new(settings.agent_dir.clone())),
+        agent_binaries: Arc::new(AgentBinaries::new(settings.agent_dir.clone(), releases)),
         settings: crate::operations::Settings {
             installation: row.id,
             gateway,

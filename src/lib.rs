@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod agent_releases;
 pub mod bootstrap;
 pub mod cli;
 pub mod clouds;

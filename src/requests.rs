@@ -73,6 +73,7 @@ pub(crate) trait Tokens: Send + Sync {
 enum Bearer {
     One(Secret, HeaderValue),
     Each(Arc<dyn Tokens>),
+    None,
 }
 
 struct Inner {
@@ -105,6 +106,15 @@ impl Api {
         pace: Pace,
     ) -> Result<Self, RequestError> {
         Self::build(dialect, base, Bearer::Each(tokens), pace)
+    }
+
+    /// A server that anybody may ask: nothing of ours goes there.
+    pub(crate) fn open(
+        dialect: &'static Dialect,
+        base: &Url,
+        pace: Pace,
+    ) -> Result<Self, RequestError> {
+        Self::build(dialect, base, Bearer::None, pace)
     }
 
     fn build(
@@ -159,6 +169,7 @@ impl Api {
         match &self.0.bearer {
             Bearer::One(token, _) => clean(&text.replace(token.expose().trim(), "***")),
             Bearer::Each(tokens) => clean(&tokens.hide(text)),
+            Bearer::None => clean(text),
         }
     }
 
@@ -224,24 +235,28 @@ impl Api {
     /// One try; a second one where a token of several is not accepted any more.
     async fn attempt(&self, call: &Call) -> Result<Answer, RequestError> {
         let tokens = match &self.0.bearer {
-            Bearer::One(_, header) => return self.hops(call, header).await,
+            Bearer::One(_, header) => return self.hops(call, Some(header)).await,
+            Bearer::None => return self.hops(call, None).await,
             Bearer::Each(tokens) => tokens,
         };
         let token = tokens.token(call).await?;
-        let answer = self.hops(call, &authorization(self.name(), &token)?).await?;
+        let answer = self.hops(call, Some(&authorization(self.name(), &token)?)).await?;
         let refused = answer.status == StatusCode::UNAUTHORIZED && !answer.foreign;
         if !refused || !tokens.refused(&token).await {
             return Ok(answer);
         }
         let token = tokens.token(call).await?;
-        self.hops(call, &authorization(self.name(), &token)?).await
+        self.hops(call, Some(&authorization(self.name(), &token)?)).await
     }
 
     /// One try with its redirects.
-    async fn hops(&self, call: &Call, header: &HeaderValue) -> Result<Answer, RequestError> {
+    async fn hops(
+        &self,
+        call: &Call,
+        mut with_token: Option<&HeaderValue>,
+    ) -> Result<Answer, RequestError> {
         let api = self.name();
         let mut url = call.url(&self.0.base);
-        let mut with_token = Some(header);
         for _ in 0..=HOPS_MAX {
             let answer = self.once(call, &url, with_token).await?;
             let Some(next) = redirect(&answer, &url) else { return Ok(answer) };
@@ -258,7 +273,7 @@ impl Api {
         Err(RequestError::RedirectedAway { api, host: "itself, again and again".to_owned() })
     }
 
-    /// `token` is none at another host, where our headers do not go.
+    /// `token` is none at another host and where there is none: our headers do not go there.
     async fn once(
         &self,
         call: &Call,

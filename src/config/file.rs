@@ -26,6 +26,10 @@ pub struct FileSettings {
     pub public_url: Option<String>,
     /// As `VMKIT_AGENT_DIR`.
     pub agent_dir: Option<String>,
+    /// As `VMKIT_AGENT_AMD64`.
+    pub agent_amd64: Option<String>,
+    /// As `VMKIT_AGENT_ARM64`.
+    pub agent_arm64: Option<String>,
     /// As `VMKIT_OWNER_KEY`.
     pub owner_key: Option<String>,
     /// As `VMKIT_STEADY_SECONDS`.

@@ -98,6 +98,11 @@ impl Home {
         self.path.join("worker.log")
     }
 
+    /// What keeps the agents' programs that were fetched.
+    pub fn agents(&self) -> PathBuf {
+        self.path.join("agents")
+    }
+
     /// Where the worker listens: beside the database, or, where that path is too long for a
     /// socket, under a short name in the runtime or temporary directory.
     pub fn socket(&self) -> PathBuf {

@@ -11,7 +11,7 @@ use axum::routing::get;
 
 use super::failure;
 use crate::domain::size::Arch;
-use crate::operations::Context;
+use crate::operations::{Context, OpError};
 
 /// What agents ask of us. They bring their own proof; the program is no secret.
 pub fn agents(context: Arc<Context>) -> Router {
@@ -25,11 +25,17 @@ async fn binary(State(context): State<Arc<Context>>, Path(arch): Path<String>) -
     let known = [Arch::Amd64, Arch::Arm64].into_iter().find(|known| known.as_str() == arch);
     let found = match known {
         Some(arch) => context.agent_binaries.find(arch).await,
-        None => None,
+        None => Err(OpError::NoAgentBinary { arch, folder: context.agent_binaries.place() }),
     };
-    let Some(found) = found else {
-        let message = format!("there is no agent for `{arch}` here");
-        return failure(StatusCode::NOT_FOUND, "no_agent_binary", &message);
+    let found = match found {
+        Ok(found) => found,
+        Err(error @ OpError::NoAgentBinary { .. }) => {
+            return failure(StatusCode::NOT_FOUND, error.code(), &error.to_string());
+        }
+        Err(error) => {
+            tracing::error!(%error, "an agent that a VM asked for cannot be had");
+            return failure(StatusCode::BAD_GATEWAY, error.code(), &error.to_string());
+        }
     };
     match tokio::fs::File::open(&found.path).await {
         Ok(file) => {

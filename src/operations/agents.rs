@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
 use super::{Context, OpError};
+use crate::agent_releases::AgentReleases;
 use crate::domain::clock::Clock;
 use crate::domain::ids::VmId;
 use crate::domain::secret::Secret;
@@ -101,14 +102,15 @@ pub struct AgentBinary {
 #[derive(Debug)]
 pub struct AgentBinaries {
     folder: Option<PathBuf>,
+    releases: AgentReleases,
     known: Mutex<Vec<(Option<SystemTime>, AgentBinary)>>,
 }
 
 impl AgentBinaries {
-    /// Looks in `folder`, or else beside the running program, which can play the agent of its own
-    /// architecture itself.
-    pub fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, known: Mutex::default() }
+    /// Looks in `folder`, then for a release, and else beside the running program, which can play
+    /// the agent of its own architecture itself.
+    pub fn new(folder: Option<PathBuf>, releases: AgentReleases) -> Self {
+        Self { folder, releases, known: Mutex::default() }
     }
 
     /// Where it looks, for messages.
@@ -119,9 +121,30 @@ impl AgentBinaries {
         }
     }
 
-    /// The agent for an architecture, if there is one.
-    pub async fn find(&self, arch: Arch) -> Option<AgentBinary> {
-        let path = self.path(arch)?;
+    /// The agent for an architecture; a release is fetched where it was not before.
+    ///
+    /// # Errors
+    /// [`OpError::NoAgentBinary`], or the release cannot be had.
+    pub async fn find(&self, arch: Arch) -> Result<AgentBinary, OpError> {
+        let name = format!("vmkit-agent-{}", arch.as_str());
+        let missing =
+            || OpError::NoAgentBinary { arch: arch.as_str().to_owned(), folder: self.place() };
+        let given = self.folder.as_ref().map(|folder| folder.join(&name));
+        if let Some(path) = given.filter(|path| path.is_file()) {
+            return self.read(path).await.ok_or_else(missing);
+        }
+        if let Some(path) = self.releases.program(arch).await? {
+            return self.read(path).await.ok_or_else(missing);
+        }
+        let own = std::env::current_exe().ok().filter(|_| self.folder.is_none());
+        let program = own.ok_or_else(missing)?;
+        let beside = program.parent().unwrap_or(Path::new(".")).join(name);
+        let path = [beside].into_iter().find(|path| path.is_file());
+        let path = path.or_else(|| (own_arch() == Some(arch)).then_some(program));
+        self.read(path.ok_or_else(missing)?).await.ok_or_else(missing)
+    }
+
+    async fn read(&self, path: PathBuf) -> Option<AgentBinary> {
         let facts = std::fs::metadata(&path).ok()?;
         let written = facts.modified().ok();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -140,19 +163,6 @@ impl AgentBinaries {
         known.retain(|(_, other)| other.path != binary.path);
         known.push((written, binary.clone()));
         Some(binary)
-    }
-
-    fn path(&self, arch: Arch) -> Option<PathBuf> {
-        let name = format!("vmkit-agent-{}", arch.as_str());
-        if let Some(folder) = &self.folder {
-            return Some(folder.join(name)).filter(|path| path.is_file());
-        }
-        let program = std::env::current_exe().ok()?;
-        let beside = program.parent().unwrap_or(Path::new(".")).join(name);
-        if beside.is_file() {
-            return Some(beside);
-        }
-        (own_arch() == Some(arch)).then_some(program)
     }
 }
 

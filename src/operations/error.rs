@@ -3,6 +3,7 @@
 use super::adopt_vm::AdoptError;
 use super::services::ServiceError;
 use crate::accounts::AccountError;
+use crate::agent_releases::AgentReleaseError;
 use crate::bootstrap::BootstrapError;
 use crate::clouds::CloudError;
 use crate::dns::DnsError;
@@ -196,6 +197,8 @@ pub enum OpError {
     #[error("operation `{operation}` does not exist")]
     UnknownOperation { operation: String },
     #[error(transparent)]
+    AgentRelease(#[from] AgentReleaseError),
+    #[error(transparent)]
     Account(#[from] AccountError),
     #[error(transparent)]
     Cloud(#[from] CloudError),
@@ -299,6 +302,7 @@ impl OpError {
             Self::UnknownSteps { .. } => "unknown_steps",
             Self::Ended { .. } => "already_ended",
             Self::UnknownOperation { .. } => "unknown_operation",
+            Self::AgentRelease(error) => error.code(),
             Self::Account(error) => error.code(),
             Self::Cloud(error) => error.code(),
             Self::GitHub(error) => error.code(),
@@ -317,6 +321,7 @@ impl OpError {
         match self {
             Self::EnvRace | Self::Busy { .. } | Self::NoCertificate { .. } => true,
             Self::Adopt(error) => error.retryable(),
+            Self::AgentRelease(error) => error.retryable(),
             Self::Account(error) => error.retryable(),
             Self::Cloud(error) => error.retryable(),
             Self::GitHub(error) => error.retryable(),
@@ -347,7 +352,7 @@ impl OpError {
             Self::OtherCurrency { .. } => "name the currency that the cloud bills in, such as `EUR 20`".into(),
             Self::AccountBlocked { .. } => "clear that in the provider's console, then try again".into(),
             Self::NoAgentGateway => "set VMKIT_PUBLIC_URL to an address that the VM can reach, or unset it: VMKit then reaches VMs over SSH".into(),
-            Self::NoAgentBinary { arch, .. } => format!("put `vmkit-agent-{arch}` into the folder that VMKIT_AGENT_DIR names"),
+            Self::NoAgentBinary { arch, .. } => format!("put `vmkit-agent-{arch}` into the folder that VMKIT_AGENT_DIR names, or say with VMKIT_AGENT_{} where a release of it lies", arch.to_uppercase()),
             Self::NoOwnerKey => "make one with `ssh-keygen -t ed25519`, or set VMKIT_OWNER_KEY to your public key".into(),
             Self::KeyPair { .. } => "try again, and report it if it stays".into(),
             Self::UnknownPlan { .. } | Self::PlanExpired { .. } | Self::StalePlan { .. } | Self::OtherPlan { .. } => "call the tool without `plan_id` for a fresh plan".into(),
@@ -400,6 +405,7 @@ impl OpError {
             Self::UnknownSteps { .. } => "go on with the version of VMKit that wrote it".into(),
             Self::Ended { operation, .. } => format!("call `get_operation` with operation `{operation}` for its result"),
             Self::UnknownOperation { .. } => "call `get_overview` for running operations".into(),
+            Self::AgentRelease(error) => error.fix(),
             Self::Account(AccountError::NotConnected { provider, .. }) => format!("ask the person to run `vmkit connect {provider}` in a terminal"),
             Self::Account(AccountError::OtherProviders { issuer, .. }) => format!("run `vmkit connect {issuer}` with it"),
             Self::Account(_) | Self::Vault(_) => "run `vmkit doctor`".into(),

@@ -327,7 +327,7 @@ impl Directory for Known {
     fn agent(&self, vm: VmId, sha256: String) -> BoxFuture<'_, Option<PathBuf>> {
         async move {
             let row = self.store.vm(vm).await.ok().flatten()?;
-            let binary = self.binaries.find(row.vm.arch).await?;
+            let binary = self.binaries.find(row.vm.arch).await.ok()?;
             (binary.sha256 == sha256).then_some(binary.path)
         }
         .boxed()

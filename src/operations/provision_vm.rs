@@ -117,11 +117,7 @@ async fn look(context: &Context, path: &EnvironmentPath) -> Result<(Environment,
 
 /// The agent for VMs of an architecture.
 pub(super) async fn agent_binary(context: &Context, arch: Arch) -> Result<AgentBinary, OpError> {
-    let binaries = &context.agent_binaries;
-    binaries.find(arch).await.ok_or_else(|| OpError::NoAgentBinary {
-        arch: arch.as_str().to_owned(),
-        folder: binaries.place(),
-    })
+    context.agent_binaries.find(arch).await
 }
 
 fn seen(environment: &Environment, size: &Size) -> Value {

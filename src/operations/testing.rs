@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::agents::AgentBinaries;
 use super::{Context, Kind, Pace, Settings};
 use crate::accounts::Accounts;
+use crate::agent_releases::AgentReleases;
 use crate::domain::clock::{Clock, Millis};
 use crate::domain::ids::InstallationId;
 use crate::fleet::Fleet;
@@ -28,7 +29,7 @@ pub(crate) async fn context() -> (Arc<Context>, tempfile::TempDir) {
         pace: Pace::default(),
         resolver: crate::dns::resolve::Resolver::default(),
         news: crate::operations::webhooks::News::new(None),
-        agent_binaries: Arc::new(AgentBinaries::new(None)),
+        agent_binaries: Arc::new(AgentBinaries::new(None, AgentReleases::none())),
         settings: Settings {
             installation: InstallationId::generate(),
             gateway: None,

@@ -250,15 +250,18 @@ async fn agent_binary(context: &Context) -> Row {
     let what = "agent for VMs";
     let mut found = Vec::new();
     for arch in [crate::domain::size::Arch::Amd64, crate::domain::size::Arch::Arm64] {
-        if context.agent_binaries.find(arch).await.is_some() {
-            found.push(arch.as_str());
+        match context.agent_binaries.find(arch).await {
+            Ok(_) => found.push(arch.as_str()),
+            Err(OpError::NoAgentBinary { .. }) => {}
+            Err(error) => return bad(what, &error),
         }
     }
     if found.is_empty() {
         let arch = own_arch().map_or("amd64", |arch| arch.as_str()).to_owned();
         return bad(what, &OpError::NoAgentBinary { arch, folder: context.agent_binaries.place() });
     }
-    good(what, format!("{} in {}", found.join(" and "), context.agent_binaries.place()))
+    let place = context.agent_binaries.place();
+    good(what, format!("{} ({place}, or a release that is set)", found.join(" and ")))
 }
 
 #[cfg(test)]

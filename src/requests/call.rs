@@ -110,6 +110,12 @@ impl Call {
         self
     }
 
+    /// Refuses a body of more than `bytes`.
+    pub(crate) fn at_most(mut self, bytes: usize) -> Self {
+        self.body_max = bytes;
+        self
+    }
+
     /// How it is sent.
     pub(crate) fn method(&self) -> &Method {
         &self.method

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clouds", &["requests", "domain"]),
     ("dns", &["requests", "domain"]),
     ("github", &["requests", "domain"]),
+    ("agent_releases", &["requests", "domain"]),
     ("pipeline", &["domain"]),
     ("bootstrap", &["domain"]),
     ("diagnosis", &["domain"]),
@@ -37,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "installation",
         &[
             "accounts",
+            "agent_releases",
             "config",
             "dns",
             "fleet",
@@ -84,6 +86,7 @@ const READ: &[&str] = &[
 const WORK: &[&str] = &[
     "accounts",
     "probe",
+    "agent_releases",
     "clouds",
     "dns",
     "github",

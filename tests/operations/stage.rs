@@ -58,7 +58,7 @@ impl Stage {
         Self::with(&[]).await
     }
 
-    async fn with(more: &[(&str, String)]) -> Self {
+    pub(crate) async fn with(more: &[(&str, String)]) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let options = Options { exe: env!("CARGO_BIN_EXE_vmkit").into(), ..Options::default() };
         let sandbox = Sandbox::start(options).await.expect("a sandbox");

@@ -31,10 +31,7 @@ pub(super) async fn binary(context: &Context, vm: VmId) -> Result<AgentBinary, O
     let row = context.store.vm(vm).await?;
     let unknown = || OpError::UnknownVm { vm: vm.to_string(), known: String::new() };
     let arch = row.ok_or_else(unknown)?.vm.arch;
-    let binaries = &context.agent_binaries;
-    let missing =
-        || OpError::NoAgentBinary { arch: arch.as_str().to_owned(), folder: binaries.place() };
-    let found = binaries.find(arch).await.ok_or_else(missing)?;
+    let found = context.agent_binaries.find(arch).await?;
     if found.bytes > MAX_AGENT_BYTES {
         return Err(OpError::AgentTooLong { bytes: found.bytes, most: MAX_AGENT_BYTES });
     }
