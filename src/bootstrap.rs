@@ -34,6 +34,8 @@ pub struct Bootstrap<'a> {
     pub enrolment_token: &'a Secret,
     /// The SHA-256 of that binary, in hex.
     pub agent_sha256: &'a str,
+    /// What Docker asks before Docker Hub.
+    pub registry_mirror: Option<&'a Url>,
     /// The public half of the environment's deploy key, in OpenSSH form.
     pub deploy_public_key: &'a str,
     /// The owner's public key, in OpenSSH form: they can log in whatever becomes of VMKit.
@@ -116,7 +118,7 @@ pub fn user_data(facts: &Bootstrap<'_>) -> Result<String, BootstrapError> {
                 .replace("@AGENT_BYTES@", &agent_bytes.to_string())
         }
     };
-    let text = text
+    let text = with_mirror(&text, facts.registry_mirror)?
         .replace("@VM@", &facts.vm.to_string())
         .replace("@HOSTNAME@", facts.hostname)
         .replace("@GATEWAY_KEY@", facts.gateway_key_base64)
@@ -150,6 +152,22 @@ fn kept(kind: &str) -> String {
         |line: &str| if line.is_empty() { String::new() } else { format!("      {line}") };
     let unit: Vec<String> = UNIT.lines().map(indented).collect();
     text.replace("@UNIT@", unit.join("\n").trim_start())
+}
+
+/// With Docker's line for a registry mirror, or without it.
+fn with_mirror(text: &str, mirror: Option<&Url>) -> Result<String, BootstrapError> {
+    let mirror = mirror.map(|mirror| url("registry mirror", mirror)).transpose()?;
+    let setting = mirror.map(|mirror| format!("\"registry-mirrors\": [\"{mirror}\"],"));
+    let mut whole = String::with_capacity(text.len() + 100);
+    for line in text.lines() {
+        match &setting {
+            _ if line.trim() != "@MIRROR@" => whole.push_str(line),
+            Some(setting) => whole.push_str(&line.replace("@MIRROR@", setting)),
+            None => continue,
+        }
+        whole.push('\n');
+    }
+    Ok(whole)
 }
 
 /// A private key's lines as they stand in the block of the template.

@@ -44,6 +44,7 @@ what `vmkit connect` stored. The variables:
   VMKIT_AGENT_DIR             folder with vmkit-agent-amd64 and vmkit-agent-arm64
   VMKIT_AGENT_AMD64           where to fetch the agent for such VMs: https://...#sha256=...
   VMKIT_AGENT_ARM64           the same for arm64
+  VMKIT_REGISTRY_MIRROR       a mirror of Docker Hub that the Docker of new VMs asks first
   VMKIT_SSH_PORT              port of the VMs' SSH servers, in a sandbox that may not use 22
   VMKIT_OWNER_KEY             your SSH public key, or its file (else ~/.ssh/id_ed25519.pub)
   VMKIT_STEADY_SECONDS        how long a version must run to count as live (20)

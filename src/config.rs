@@ -47,6 +47,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("VMKIT_AGENT_DIR", "folder with the agent's binaries that VMs download"),
     ("VMKIT_AGENT_AMD64", "where a release of the agent lies, as https://...#sha256=..."),
     ("VMKIT_AGENT_ARM64", "the same for arm64 VMs"),
+    ("VMKIT_REGISTRY_MIRROR", "a mirror of Docker Hub that the Docker of new VMs asks first"),
     ("VMKIT_SSH_PORT", "port of the VMs' SSH servers, in a sandbox that may not use 22"),
     ("VMKIT_OWNER_KEY", "your SSH public key, or a file with it"),
     ("VMKIT_STEADY_SECONDS", "how long a new version must run before it counts as live"),
@@ -207,6 +208,8 @@ pub struct Settings {
     pub agent_dir: Option<PathBuf>,
     /// Where agents that are not in that folder come from.
     pub agent_releases: Vec<AgentRelease>,
+    /// What the Docker of a new VM asks before Docker Hub.
+    pub registry_mirror: Option<Url>,
     /// The port of the VMs' SSH servers: 22, but in a sandbox.
     pub ssh_port: u16,
     /// The owner's SSH public key: one line of `authorized_keys`.
@@ -290,6 +293,9 @@ impl Settings {
                 text(name, stored).map(|given| parse_release(name, arch, &given))
             })
             .collect::<Result<_, _>>()?,
+            registry_mirror: text("VMKIT_REGISTRY_MIRROR", &file.registry_mirror)
+                .map(|given| parse_base_url("VMKIT_REGISTRY_MIRROR", &given))
+                .transpose()?,
             ssh_port: match environment.text("VMKIT_SSH_PORT") {
                 Some(given) => parse_port("VMKIT_SSH_PORT", given)?,
                 None => 22,

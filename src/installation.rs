@@ -173,6 +173,7 @@ pub async fn open(
             gateway,
             identity: public_key,
             ssh_port: settings.ssh_port,
+            registry_mirror: settings.registry_mirror.clone(),
             owner_key: settings.owner_key.clone(),
             steady: settings.steady,
             agent_wait: AGENT_WAIT,

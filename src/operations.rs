@@ -144,6 +144,8 @@ pub struct Settings {
     pub identity: [u8; 32],
     /// The port of the VMs' SSH servers: 22, but in a sandbox.
     pub ssh_port: u16,
+    /// What the Docker of a new VM asks before Docker Hub.
+    pub registry_mirror: Option<Url>,
     /// The owner's own public SSH key.
     pub owner_key: Option<String>,
     /// How long every role has to run without a restart before a deploy counts as live.

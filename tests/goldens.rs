@@ -310,6 +310,7 @@ fn the_user_data_is_the_golden() {
             link,
             gateway_key_base64: "Z2F0ZXdheS1rZXktZm9yLXRlc3Rz",
             enrolment_token: &Secret::new("token-for-tests"),
+            registry_mirror: None,
             agent_sha256: &"ab".repeat(32),
             deploy_public_key: &key(1),
             owner_public_key: &key(2),

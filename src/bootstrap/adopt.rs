@@ -4,8 +4,11 @@
 //! What both ways have in common stands once, among the files of the user-data. What is there
 //! stays: users, keys, containers, firewalls and the SSH server's configuration.
 
+use url::Url;
+
 use super::{
     BootstrapError, TEMPLATE, base64_text, checksum, closed, kept, public_key, token_text,
+    with_mirror,
 };
 use crate::domain::ids::VmId;
 use crate::domain::secret::Secret;
@@ -68,6 +71,8 @@ pub struct Adoption<'a> {
     pub agent_sha256: &'a str,
     /// Its length.
     pub agent_bytes: u64,
+    /// What Docker asks before Docker Hub, where VMKit brings it.
+    pub registry_mirror: Option<&'a Url>,
     /// The public half of the environment's deploy key, in OpenSSH form.
     pub deploy_public_key: &'a str,
     /// The owner's public key, where one is known.
@@ -128,7 +133,8 @@ pub fn script(facts: &Adoption<'_>) -> Result<Secret, BootstrapError> {
         }
     }
     Ok(Secret::new(
-        text.replace("@VM@", &facts.vm.to_string())
+        with_mirror(&text, facts.registry_mirror)?
+            .replace("@VM@", &facts.vm.to_string())
             .replace("@GATEWAY_KEY@", facts.gateway_key_base64)
             .replace("@TOKEN@", facts.enrolment_token.expose())
             .replace("@AGENT_SHA256@", facts.agent_sha256)
@@ -187,6 +193,7 @@ mod tests {
             enrolment_token: token,
             agent_sha256: "abababababababababababababababababababababababababababababababab",
             agent_bytes: 17,
+            registry_mirror: None,
             deploy_public_key: KEY,
             owner_public_key: owner,
             link_public_key: KEY,

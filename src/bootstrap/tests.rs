@@ -39,6 +39,7 @@ struct Facts {
     sha256: String,
     deploy: String,
     owner: String,
+    mirror: Option<Url>,
 }
 
 fn facts() -> Facts {
@@ -51,6 +52,7 @@ fn facts() -> Facts {
         sha256: "ab".repeat(32),
         deploy: key(1),
         owner: format!("{} me@home", key(2)),
+        mirror: None,
     }
 }
 
@@ -66,6 +68,7 @@ fn of(facts: &Facts) -> Bootstrap<'_> {
         gateway_key_base64: &facts.gateway_key,
         enrolment_token: &facts.token,
         agent_sha256: &facts.sha256,
+        registry_mirror: facts.mirror.as_ref(),
         deploy_public_key: &facts.deploy,
         owner_public_key: &facts.owner,
     }
@@ -97,6 +100,23 @@ fn the_user_data_is_small_whole_and_holds_the_agents_config() {
     let unit = unit["content"].as_str().expect("text").to_owned();
     assert!(unit.contains("\nExecStart=/usr/local/bin/vmkit-agent run\n"));
     assert_eq!(text.matches("token-for-tests").count(), 1);
+}
+
+#[test]
+fn a_registry_mirror_is_asked_first_and_cannot_leave_its_place() {
+    let daemon = |mirror: &str| {
+        let facts = Facts { mirror: Some(mirror.parse().expect("a URL")), ..facts() };
+        let yaml: serde_json::Value = serde_saphyr::from_str(&made(&facts)?).expect("YAML");
+        let files = yaml["write_files"].as_array().expect("a list");
+        let file = files.iter().find(|file| file["path"] == "/etc/docker/daemon.json");
+        let text = file.and_then(|file| file["content"].as_str()).expect("text");
+        Ok::<_, BootstrapError>(serde_json::from_str::<serde_json::Value>(text).expect("JSON"))
+    };
+    let daemon_json = daemon("https://mirror.example.com:5000").expect("made");
+    let wanted = serde_json::json!(["https://mirror.example.com:5000/"]);
+    assert_eq!(daemon_json["registry-mirrors"], wanted);
+    assert_eq!(daemon_json["live-restore"], true);
+    assert!(daemon("https://mirror.example.com/a'b").is_err());
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct FileSettings {
     pub agent_amd64: Option<String>,
     /// As `VMKIT_AGENT_ARM64`.
     pub agent_arm64: Option<String>,
+    /// As `VMKIT_REGISTRY_MIRROR`.
+    pub registry_mirror: Option<String>,
     /// As `VMKIT_OWNER_KEY`.
     pub owner_key: Option<String>,
     /// As `VMKIT_STEADY_SECONDS`.

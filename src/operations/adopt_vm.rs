@@ -298,6 +298,7 @@ impl AdoptVm {
             enrolment_token: &token,
             agent_sha256: &binary.sha256,
             agent_bytes: binary.bytes,
+            registry_mirror: context.settings.registry_mirror.as_ref(),
             deploy_public_key: &key.map(|key| key.public_key).unwrap_or_default(),
             owner_public_key: context.settings.owner_key.as_deref(),
             link_public_key: &link.public_key,

@@ -66,6 +66,7 @@ pub(super) async fn first_boot(context: &Context, boot: &FirstBoot<'_>) -> Resul
             gateway_key_base64: &BASE64_STANDARD.encode(settings.identity),
             enrolment_token: boot.enrolment_token,
             agent_sha256: &boot.binary.sha256,
+            registry_mirror: settings.registry_mirror.as_ref(),
             deploy_public_key: boot.deploy_public_key,
             owner_public_key: boot.owner_public_key,
         })

@@ -35,6 +35,7 @@ pub(crate) async fn context() -> (Arc<Context>, tempfile::TempDir) {
             gateway: None,
             identity: [0; 32],
             ssh_port: 22,
+            registry_mirror: None,
             owner_key: None,
             steady: Duration::ZERO,
             agent_wait: Duration::ZERO,
