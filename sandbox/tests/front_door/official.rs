@@ -120,6 +120,37 @@ async fn the_hcloud_command_is_answered() {
         (!fine && said.contains("not found")).then_some(())
     })
     .await;
+
+    // Pages are followed, and what is refused is read as what it is.
+    let refuses = async |words: &str, expected: &str| {
+        let (fine, said) = hcloud(words).await;
+        assert!(!fine && said.contains(expected), "hcloud {words}: {said}");
+    };
+    api.admin("POST", "knobs", json!({"action_ms": 0})).await;
+    for number in 0..120 {
+        let order = json!({"name": format!("n{number}"), "server_type": "cx23", "location": "fsn1",
+            "image": "debian-13", "start_after_create": false});
+        api.post("/servers", order).await;
+    }
+    let (fine, said) = hcloud("server list -o noheader -o columns=name").await;
+    let mut names: Vec<&str> = said.split_whitespace().collect();
+    names.sort_unstable();
+    names.dedup();
+    assert!(fine && names.len() == 120, "{} of 120: {said}", names.len());
+    refuses("server create --name n7 --type cx23 --image debian-13", "uniqueness_error").await;
+    let knobs = json!({"server_limit": 120, "sold_out_at_order": [{"size": "cx33"}]});
+    api.admin("POST", "knobs", knobs).await;
+    refuses("server create --name x --type cx23 --image debian-13", "resource_limit_exceeded")
+        .await;
+    refuses("server change-type n7 cx33", "resource_unavailable").await;
+    api.admin("POST", "knobs", json!({"read_only_token": true})).await;
+    refuses("server poweron n7", "token_readonly").await;
+    let fault = |action: Value| json!({"path_regex": "/locations$", "action": action, "times": 1});
+    api.admin("POST", "faults", fault(json!({"kind": "status", "code": 503}))).await;
+    refuses("location list", "unavailable").await;
+    api.admin("POST", "faults", fault(json!({"kind": "rate_limit", "reset_seconds": 1}))).await;
+    refuses("location list", "rate_limit_exceeded").await;
+    says("location list", "nbg1").await;
     sandbox.stop().await;
 }
 

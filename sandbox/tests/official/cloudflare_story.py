@@ -18,11 +18,20 @@ def client(token=TOKEN):
     return Cloudflare(api_token=token, base_url=URL, max_retries=0)
 
 
-def knobs(**change):
+def admin(path, body):
+    """The simulator's side door, past the client."""
     request = urllib.request.Request(
-        f"{ADMIN}/_sandbox/knobs", json.dumps(change).encode(), {"content-type": "application/json"}
+        f"{ADMIN}/_sandbox/{path}", json.dumps(body).encode(), {"content-type": "application/json"}
     )
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read()
+
+
+def knobs(**change):
+    admin("knobs", change)
+
+
+def fault(**action):
+    admin("faults", {"path_regex": "/zones$", "action": action, "times": 1})
 
 
 def refused(kind, code, call):
@@ -85,6 +94,26 @@ refused(cloudflare.BadRequestError, 1002, lambda: api.zones.list(per_page=500))
 for record in list(records.list(zone_id=zone.id, per_page=1000)):
     assert records.delete(record.id, zone_id=zone.id).id == record.id
 assert list(records.list(zone_id=zone.id)) == []
+
+for kind, status, code in (
+    (cloudflare.AuthenticationError, 401, 1000), (cloudflare.PermissionDeniedError, 403, 10000),
+    (cloudflare.NotFoundError, 404, 7003), (cloudflare.InternalServerError, 500, 1101),
+    (cloudflare.InternalServerError, 503, 1101),
+):
+    fault(kind="status", code=status)
+    refused(kind, code, lambda: api.zones.list())
+fault(kind="rate_limit", reset_seconds=7)
+assert refused(cloudflare.RateLimitError, 10100, lambda: api.zones.list()).response.headers["retry-after"] == "7"
+fault(kind="drop_after")
+try:
+    api.zones.list()
+except cloudflare.APIConnectionError:
+    pass
+else:
+    raise AssertionError("an answer that never came was read")
+# Left alone, the client waits for as long as it is told, and goes on.
+fault(kind="rate_limit", reset_seconds=1)
+assert list(Cloudflare(api_token=TOKEN, base_url=URL, max_retries=1).zones.list(name=ZONE))
 
 knobs(calls=2)
 left = [api.zones.with_raw_response.list().headers["ratelimit"] for _ in range(2)]

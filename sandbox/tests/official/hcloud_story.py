@@ -17,7 +17,12 @@ from hcloud.servers.domain import ServerCreatePublicNetwork
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43 + " test"
 MANY = 120
 # Faults that stand in front of the simulator have no correlation id.
-PLANTED = {"rate_limit_exceeded", "server_error", "unavailable"}
+FAULTS = {
+    400: "json_error", 401: "unauthorized", 403: "forbidden", 404: "not_found", 409: "conflict",
+    412: "resource_unavailable", 423: "locked", 500: "server_error", 502: "bad_gateway", 503: "unavailable",
+    504: "timeout",
+}
+PLANTED = {"rate_limit_exceeded", *FAULTS.values()}
 
 
 def refused(code, call):
@@ -189,9 +194,13 @@ refused("token_readonly", lambda: client.servers.create(name="x", **order))
 admin("knobs", {"read_only_token": False})
 stranger = Client(token="another", api_endpoint=sys.argv[1])
 refused("unauthorized", stranger.servers.get_all)
-for status, code in ((500, "server_error"), (503, "unavailable")):
-    admin("faults", {"path_regex": "/servers$", "action": {"kind": "status", "code": status}, "times": 1})
-    refused(code, client.servers.get_all)
+for status, code in FAULTS.items():
+    admin("faults", {"path_regex": "/locations$", "action": {"kind": "status", "code": status}, "times": 1})
+    # One that does not try again, since the client would get over some of them.
+    hasty = Client(token=sys.argv[2], api_endpoint=sys.argv[1])
+    hasty._client._retry_max_retries = 0
+    refused(code, hasty.locations.get_all)
+assert len(client.locations.get_all()) >= 3, "and then it works again"
 # The client waits such a limit out, and says so once it has tried often enough.
 admin("faults", {"path_regex": "/servers$", "action": {"kind": "rate_limit", "reset_seconds": 1}, "times": 1})
 assert client.servers.get_all() == []

@@ -11,7 +11,9 @@ import urllib.request
 from azure.core.exceptions import (
     ClientAuthenticationError,
     HttpResponseError,
+    ResourceExistsError,
     ResourceNotFoundError,
+    ServiceResponseError,
 )
 from azure.core.pipeline.policies import SansIOHTTPPolicy
 from pydo import Client
@@ -29,21 +31,31 @@ class AllowHttp(SansIOHTTPPolicy):
         request.context.options["enforce_https"] = False
 
 
-def knobs(**changed):
+def admin(path, body):
+    """The simulator's side door, past the client."""
     request = urllib.request.Request(
-        f"{URL}/_sandbox/knobs", json.dumps(changed).encode(), {"content-type": "application/json"}
+        f"{URL}/_sandbox/{path}", json.dumps(body).encode(), {"content-type": "application/json"}
     )
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read()
 
 
-def refused(kind, status, id, call):
+def knobs(**changed):
+    admin("knobs", changed)
+
+
+def fault(path, kind, times=1, **action):
+    admin("faults", {"path_regex": path, "action": {"kind": kind, **action}, "times": times})
+
+
+def refused(kind, status, id, call, planted=False):
     """Most refusals raise; pydo hands 401, 404, 429 and 500 back as what they are in JSON."""
     try:
         answer = call()
     except kind as error:
         assert error.status_code == status, (error.status_code, error.message)
         assert error.response.json()["id"] == id, error.response.json()
-        assert error.response.headers["ratelimit-limit"] == "5000"
+        # Faults that stand in front of the simulator carry no headers of its own.
+        assert planted or error.response.headers["ratelimit-limit"] == "5000"
     else:
         assert status in (401, 404, 429, 500), answer
         assert answer["id"] == id and answer["message"], answer
@@ -180,6 +192,29 @@ refused(ClientAuthenticationError, 401, "unauthorized", stranger.account.get)
 knobs(per_minute=0)
 refused(HttpResponseError, 429, "too_many_requests", client.account.get)
 knobs(per_minute=100000)
+
+# --- every error that DigitalOcean has, where it cannot be had by asking wrongly; a lost answer
+
+PLANTED = (
+    (HttpResponseError, 400, "bad_request"), (ClientAuthenticationError, 401, "unauthorized"),
+    (HttpResponseError, 403, "forbidden"), (ResourceNotFoundError, 404, "not_found"),
+    (ResourceExistsError, 409, "conflict"), (HttpResponseError, 422, "unprocessable_entity"),
+    (HttpResponseError, 429, "too_many_requests"), (HttpResponseError, 500, "server_error"),
+    (HttpResponseError, 502, "server_error"), (HttpResponseError, 503, "service_unavailable"),
+)
+for kind, status, id in PLANTED:
+    fault("/v2/droplets$", "status", code=status)
+    refused(kind, status, id, client.droplets.list, planted=True)
+    assert client.droplets.list(name="vmkit-b")["meta"]["total"] == 1, "and then it works again"
+fault("/v2/droplets$", "rate_limit", reset_seconds=60)
+refused(HttpResponseError, 429, "too_many_requests", client.droplets.list, planted=True)
+fault("/v2/tags$", "drop_after")
+try:
+    client.tags.create(body={"name": "twice"})
+except ServiceResponseError:
+    assert "twice" in [tag["name"] for tag in client.tags.list()["tags"]], "it happened all the same"
+else:
+    raise AssertionError("an answer that never came was read")
 
 client.droplets.destroy_by_tag(tag_name="many")
 client.droplets.destroy(droplet_id=droplet)
