@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::environment::{Environment, Settings, Vm};
 use crate::domain::names::{BadDomain, Domain};
 use crate::mcp::{Answer, Parameters, Server, ToolError, Word, bad_name};
+use crate::operations::domains::foretold;
 use crate::operations::environments::{NewEnvironment, check, create, found};
 
 #[derive(Deserialize, JsonSchema)]
@@ -89,8 +90,12 @@ impl Server {
             return Ok(Answer::deed(Word::NotExecuted, text, facts(&path, &new.settings)));
         }
         let made = create(context, new).await?;
+        let records = match &made.settings.domain {
+            Some(domain) => format!(" DNS: {}.", foretold(context, domain).await),
+            None => String::new(),
+        };
         let text = format!(
-            "{path}: {}. Nothing is ordered yet; next: `provision_vm` with environment `{path}`",
+            "{path}: {}.{records} Nothing is ordered yet; next: `provision_vm` with environment `{path}`",
             told(&made.settings)
         );
         Ok(Answer::deed(Word::Done, text, facts(&path, &made.settings)))

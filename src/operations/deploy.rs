@@ -24,18 +24,34 @@ use crate::pipeline::WORKFLOW_PATH;
 use crate::store::{AppRow, Lock, LockMode, NewOperation, OperationRow};
 
 pub(super) const KIND: &str = "deploy";
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// For so long after a rollback the next one has to say where to, in milliseconds.
 const FRESH_MS: i64 = 60 * 60 * 1000;
 
-const STEPS: [Step; 6] = [
-    Step { name: "commit_config", says: "comparing the Kamal config in the repo" },
-    Step { name: "grant_access", says: "giving GitHub Actions the deploy key and the host key" },
-    Step { name: "write_env", says: "writing the env file on the VM" },
-    Step { name: "dispatch", says: "starting the workflow run" },
-    Step { name: "watch", says: "waiting for the workflow run" },
-    Step { name: "prove", says: "proving that the version is live" },
+const STEPS: [Step; 7] = [
+    Step { name: "point", says: "pointing the domain at the VM" },
+    COMMIT_CONFIG,
+    GRANT_ACCESS,
+    WRITE_ENV,
+    DISPATCH,
+    WATCH,
+    PROVE,
 ];
+
+/// As version 1 had them: nobody looked at the domain.
+const STEPS_1: [Step; 6] = [COMMIT_CONFIG, GRANT_ACCESS, WRITE_ENV, DISPATCH, WATCH, PROVE];
+
+const COMMIT_CONFIG: Step =
+    Step { name: "commit_config", says: "comparing the Kamal config in the repo" };
+const GRANT_ACCESS: Step =
+    Step { name: "grant_access", says: "giving GitHub Actions the deploy key and the host key" };
+const WRITE_ENV: Step = Step { name: "write_env", says: "writing the env file on the VM" };
+const DISPATCH: Step = Step { name: "dispatch", says: "starting the workflow run" };
+const WATCH: Step = Step { name: "watch", says: "waiting for the workflow run" };
+const PROVE: Step = Step { name: "prove", says: "proving that the version is live" };
+
+/// The check of the domain, by the name with which a caller says to go on without it.
+const LEADS_ELSEWHERE: &str = "leads_elsewhere";
 
 /// Which version to deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +121,9 @@ struct Params {
     /// When it was committed, where GitHub was asked.
     #[serde(default)]
     committed_at: Option<Millis>,
+    /// Whether the domain may lead elsewhere.
+    #[serde(default)]
+    careless: bool,
 }
 
 /// What was found out about a request before it became an operation.
@@ -165,6 +184,7 @@ pub async fn start(
         from: resolved.from,
         subject: resolved.subject,
         committed_at: resolved.committed_at,
+        careless: request.ignore_checks.iter().any(|check| check == LEADS_ELSEWHERE),
     };
     let arguments = json!({
         "environment": environment.path, "action": params.action, "commit": params.commit,
@@ -513,10 +533,13 @@ pub(super) async fn prove_release(
         from: None,
         subject: String::new(),
         committed_at: None,
+        careless: false,
     };
     prove::prove(context, &params, run).await
 }
 
 pub(super) fn load(row: &OperationRow, context: &Context) -> Result<Box<dyn Operation>, String> {
-    Ok(Box::new(steps::DeployApp { params: params(row)?, context: context.clone() }))
+    let (version, operation) = (row.version, row.id);
+    let params = params(row)?;
+    Ok(Box::new(steps::DeployApp { version, operation, params, context: context.clone() }))
 }

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod check;
+mod first;
 mod point;
 mod steps;
 
@@ -13,7 +14,9 @@ use serde_json::json;
 
 pub use certificate::retry_certificate;
 pub use check::{Finding, Verified, verify};
-pub(super) use point::follow_ipv6;
+pub use first::foretold;
+pub(super) use first::{before_deploy, put_back};
+pub(super) use point::follow;
 pub use point::{Removed, remove, remove_records};
 pub(super) use steps::load;
 

@@ -182,6 +182,10 @@ pub enum OpError {
     OtherDomain { domain: String, environment: String, has: String },
     #[error("no certificate can be had for `{domain}` yet: {wrong}")]
     NotPointed { domain: String, wrong: String },
+    #[error(
+        "`{domain}` leads {elsewhere}, and no certificate can be had for it so; nothing was built. {records}"
+    )]
+    LeadsElsewhere { domain: String, elsewhere: String, records: String },
     #[error("`{domain}` has no certificate yet: {reason}")]
     NoCertificate { domain: String, reason: String },
     #[error(transparent)]
@@ -284,6 +288,7 @@ impl OpError {
             Self::NoDomain { .. } => "no_domain",
             Self::OtherDomain { .. } => "other_domain",
             Self::NotPointed { .. } => "not_pointed",
+            Self::LeadsElsewhere { .. } => "leads_elsewhere",
             Self::NoCertificate { .. } => "no_certificate",
             Self::Service(error) => error.code(),
             Self::Cancelled => "cancelled",
@@ -399,6 +404,7 @@ impl OpError {
             Self::NoDomain { environment } => format!("call `manage_domain` with environment `{environment}`, action `add` and a domain"),
             Self::OtherDomain { environment, .. } => format!("leave `domain` out, or call `manage_domain` with environment `{environment}` and action `add` to change it"),
             Self::NotPointed { .. } => "mend that, then call `manage_domain` with action `verify`".into(),
+            Self::LeadsElsewhere { .. } => "make that so and deploy again; where a proxy of yours stands in front on purpose, deploy with ignore_checks `leads_elsewhere`".into(),
             Self::NoCertificate { .. } => "call it again in a minute: the proxy asks Let's Encrypt at most once a minute".into(),
             Self::Cancelled => "start it again when you want it".into(),
             Self::Interrupted { tool, .. } => format!("look at what is there with `get_status`, then call `{tool}` again"),

@@ -69,6 +69,12 @@ const ADOPT: &[Outside] =
     &[cloud("label", "GET", r"/servers/\d+$"), cloud("label", "PUT", r"/servers/\d+$")];
 
 const DEPLOY: &[Outside] = &[
+    dns("point", "GET", "/zones$"),
+    dns("point", "GET", "/dns_records$"),
+    dns("point", "POST", "/dns_records$"),
+    dns("point", "GET", "/zones$"),
+    dns("point", "GET", "/dns_records$"),
+    dns("point", "POST", "/dns_records$"),
     github("commit_config", "GET", "/commits/main$"),
     github("commit_config", "GET", "/contents/"),
     github("commit_config", "GET", "/rules/branches/main$"),
@@ -119,6 +125,12 @@ const REDEPLOY: &[Outside] = &[
 const DESTROY: &[Outside] = &[
     github("revoke_access", "DELETE", "/actions/secrets/VMKIT_"),
     github("revoke_access", "DELETE", "/actions/variables/VMKIT_"),
+    dns("remove_records", "GET", "/zones$"),
+    dns("remove_records", "GET", "/dns_records$"),
+    dns("remove_records", "DELETE", r"/dns_records/\w+$"),
+    dns("remove_records", "GET", "/zones$"),
+    dns("remove_records", "GET", "/dns_records$"),
+    dns("remove_records", "DELETE", r"/dns_records/\w+$"),
     cloud("delete_server", "GET", "/servers$"),
     cloud("delete_server", "GET", r"/servers/\d+$"),
     cloud("delete_server", "DELETE", r"/servers/\d+$"),
@@ -169,6 +181,9 @@ const RESTORE: &[Outside] = &[
     github("grant_access", "PUT", "/actions/secrets/VMKIT_"),
     github("grant_access", "PATCH", "/actions/variables/VMKIT_"),
     github("grant_access", "POST", "/actions/variables$"),
+    dns("record", "GET", "/zones$"),
+    dns("record", "GET", "/dns_records$"),
+    dns("record", "PATCH", r"/dns_records/\w+$"),
     cloud("delete_snapshot", "GET", r"/images/\d+$"),
     cloud("delete_snapshot", "DELETE", r"/images/\d+$"),
 ];
@@ -302,9 +317,15 @@ impl Job {
                 "record",
                 "lock_out",
             ],
-            Self::Deploy | Self::Current | Self::Rollback => {
-                &["commit_config", "grant_access", "write_env", "dispatch", "watch", "prove"]
-            }
+            Self::Deploy | Self::Current | Self::Rollback => &[
+                "point",
+                "commit_config",
+                "grant_access",
+                "write_env",
+                "dispatch",
+                "watch",
+                "prove",
+            ],
             Self::Resize => &[
                 "look",
                 "lock_kamal",

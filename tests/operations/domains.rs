@@ -7,9 +7,12 @@ use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
 use serde_json::{Value, json};
 use vmkit::access::Audit;
+use vmkit::domain::operation::OperationState;
 use vmkit::mcp::Server;
-use vmkit::operations::domains::remove;
-use vmkit::operations::environments;
+use vmkit::operations::deploy::{self, DeployRequest, Version};
+use vmkit::operations::domains::{self, remove};
+use vmkit::operations::{Ask, environments};
+use vmkit::store::OperationRow;
 use vmkit_sandbox::cloudflare::Knobs;
 
 use crate::jobs::Job;
@@ -186,6 +189,49 @@ async fn what_is_somebody_elses_is_told_and_left() {
     assert_eq!(stage.sql("select domain from environment"), ["shop.example.dev"], "undone");
     has(&add(&stage, "sslip").await, &["DONE", "shop-staging.127-77-", ".sslip.io", "best effort"]);
     has(&verify(&stage).await, &["DONE", "leads to"]);
+    stage.tear_down().await;
+}
+
+/// Deploys the default branch; how it ended.
+async fn deployed(stage: &Stage, ignore_checks: &[&str]) -> OperationRow {
+    let request = DeployRequest {
+        environment: staging(),
+        version: Version::Ref(None),
+        expect_sha: None,
+        ignore_checks: ignore_checks.iter().map(|&check| check.to_owned()).collect(),
+    };
+    let id = deploy::start(stage.context(), request, Ask::by("test")).await.expect("started");
+    stage.end_of(id).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_leads_elsewhere_is_told_before_anything_is_built() {
+    let (stage, ip) = staged().await;
+    let told = domains::foretold(stage.context(), &"shop.example.com".parse().expect("it")).await;
+    has(&told, &["the first deploy makes the records", "at Cloudflare, in the zone example.com"]);
+    let old = json!({ "type": "A", "name": "shop", "content": "192.0.2.9" });
+    let old = edit(&stage, "POST", "", old).await;
+    let row = deployed(&stage, &[]).await;
+    let failure = row.failure.expect("a failure");
+    assert_eq!((row.state, failure.code.as_str()), (OperationState::Failed, "leads_elsewhere"));
+    let wanted = format!("A shop.example.com {ip}");
+    has(&failure.message, &["leads to 192.0.2.9", "nothing was built", &wanted]);
+    edit(&stage, "DELETE", &old, json!({})).await;
+
+    // Nobody's zone: the record to make is said, and nothing was started for it.
+    add(&stage, "shop.example.org").await;
+    let nobodys = "shop.example.org".parse().expect("it");
+    let told = domains::foretold(stage.context(), &nobodys).await;
+    has(&told, &["make them by hand", "no connected provider has its zone"]);
+    let failure = deployed(&stage, &[]).await.failure.expect("a failure");
+    let wanted = format!("A shop.example.org {ip}");
+    has(&failure.message, &["`shop.example.org` leads nowhere", &wanted]);
+    has(&failure.fix, &["deploy again", "ignore_checks `leads_elsewhere`"]);
+    assert_eq!(stage.repo().await["runs"], json!([]), "no runner was asked");
+    assert_eq!(records(&stage), Vec::<String>::new());
+    let row = deployed(&stage, &["leads_elsewhere"]).await;
+    assert_eq!(row.state, OperationState::Succeeded, "{row:#?}");
+    has(&row.result.expect("a result")["records"].to_string(), &["make this record", &wanted]);
     stage.tear_down().await;
 }
 

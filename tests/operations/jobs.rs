@@ -219,6 +219,14 @@ impl Job {
                 let config = stage.commits("main").await.len();
                 let pushed = usize::from(self == Self::Rollback);
                 assert_eq!(config, 4 + pushed, "the first, the set-up, its merge, the config");
+                let server = stage.cloud().await["servers"][0]["public_net"]["ipv4"]["ip"].clone();
+                let zones = stage.sandbox.cloudflare().state();
+                let record = zones["zones"][0]["records"][0].clone();
+                assert_eq!(
+                    (&record["name"], &record["content"]),
+                    (&json!("shop.example.com"), &server),
+                    "DNS first: {zones:#}"
+                );
                 assert_eq!(stage.serving().await, vec![result["commit"].clone()]);
             }
             Self::Resize | Self::Reboot => {
@@ -231,6 +239,8 @@ impl Job {
                 assert!(!stage.machine().has_file("/var/lib/vmkit/quiesced.json"));
             }
             Self::Destroy => {
+                let zones = stage.sandbox.cloudflare().state();
+                assert_eq!(zones["zones"][0]["records"], json!([]));
                 assert_eq!(stage.counts().await, [0, 0, 0]);
                 assert_eq!(stage.kept().await, [0, 0]);
                 assert_eq!(repo["secrets"], json!([]));
@@ -276,6 +286,12 @@ impl Job {
             Self::Domain => {
                 let state = stage.sandbox.cloudflare().state();
                 let records = state["zones"][0]["records"].as_array().expect("a list").clone();
+                let of_name = |name: &str| {
+                    let own = |one: &&Value| one["name"] == name;
+                    records.iter().filter(own).cloned().collect::<Vec<Value>>()
+                };
+                assert_eq!(of_name("shop.example.com").len(), 2, "the name before stays");
+                let records = of_name("app.example.com");
                 assert_eq!(records.len(), 2, "A and AAAA: {records:#?}");
                 let server = stage.cloud().await["servers"][0]["public_net"]["ipv4"]["ip"].clone();
                 assert_eq!(records[0]["content"], server);

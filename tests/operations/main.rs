@@ -1,6 +1,7 @@
 //! Operations on the sandbox: the real driver, a real file, real agents and real processes.
 
 mod adopt;
+mod adopted;
 mod agent_releases;
 mod beside;
 mod calls;

@@ -110,7 +110,7 @@ async fn a_run_that_goes_on_after_its_cancel_is_forced() {
     let again = cancel(stage.context(), id).await.expect_err("it has ended");
     assert_eq!(again.code(), "already_ended", "{again}");
     stage.github_knobs(json!({})).await;
-    assert_eq!(stage.inventory().await, before);
+    assert_eq!(Job::Deploy.undone(stage.inventory().await), Job::Deploy.undone(before));
     stage.nothing_is_lost().await;
     stage.tear_down().await;
 }
@@ -133,7 +133,7 @@ async fn a_cancel_is_honoured_between_two_steps() {
         stage.release(call.0, held).await;
         let row = stage.end_of(id).await;
         assert_eq!(row.state, OperationState::Cancelled, "{row:#?}");
-        assert_eq!(stage.inventory().await, before);
+        assert_eq!(job.undone(stage.inventory().await), job.undone(before));
         stage.nothing_is_lost().await;
         let again = stage.context().store.request_cancel(id).await.expect("read");
         assert!(!again, "what has ended cannot be cancelled");

@@ -116,6 +116,7 @@ async fn take_up(
         from: None,
         subject: String::new(),
         committed_at: None,
+        careless: true,
     };
     let deploy = Deploy {
         id,

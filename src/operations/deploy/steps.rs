@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use vmkit_agent_protocol::bytes::Hidden;
 use vmkit_agent_protocol::calls::{Call, EnvFile};
 
-use super::{Params, STEPS, evidence, prove, service};
+use super::{Params, STEPS, STEPS_1, evidence, prove, service};
 use crate::diagnosis::{self, Evidence};
 use crate::domain::clock::Millis;
 use crate::domain::deploy::{DeployAction, DeployState};
+use crate::domain::ids::OperationId;
 use crate::domain::names::{CommitSha, EnvironmentName};
 use crate::domain::operation::OperationState;
 use crate::github::{Conclusion, GitHub, JobFacts, RunFacts, RunStatus};
@@ -20,7 +21,9 @@ use crate::operations::agents::linked;
 use crate::operations::changes::{CONFIG_BRANCH, Way};
 use crate::operations::environments::{app, environment};
 use crate::operations::services::files;
-use crate::operations::{Context, OpError, Operation, Run, Step, StepEnd, env, keys, repo};
+use crate::operations::{
+    Context, OpError, Operation, Run, Step, StepEnd, domains, env, keys, repo,
+};
 use crate::pipeline::WORKFLOW_FILE;
 use crate::store::{AppRow, Changes, Failure};
 
@@ -34,6 +37,8 @@ const STOP_LOOKS: u32 = 240;
 pub(super) const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
 pub(super) struct DeployApp {
+    pub(super) version: u32,
+    pub(super) operation: OperationId,
     pub(super) params: Params,
     pub(super) context: Context,
 }
@@ -45,6 +50,17 @@ impl DeployApp {
 
     pub(super) async fn github(&self) -> Result<GitHub, OpError> {
         Ok(self.context.accounts.github().await?)
+    }
+
+    /// The domain leads to the VM before the first version is built; from then on it is looked after
+    /// by whoever changes it.
+    async fn point(&self, run: &Run<'_>) -> Result<Value, OpError> {
+        if self.params.commit_before.is_some() || self.params.run.is_some() {
+            return Ok(Value::Null);
+        }
+        let environment = environment(&self.context.store, &self.params.path).await?;
+        let careless = self.params.careless;
+        domains::before_deploy(&self.context, self.operation, &environment, careless, run).await
     }
 
     /// Brings the files of ours in the repo up to date, as the app's settings allow.
@@ -343,7 +359,7 @@ fn doing(jobs: &[JobFacts]) -> String {
 
 impl Operation for DeployApp {
     fn steps(&self) -> &'static [Step] {
-        &STEPS
+        if self.version == 1 { &STEPS_1 } else { &STEPS }
     }
 
     fn run<'a>(
@@ -356,6 +372,7 @@ impl Operation for DeployApp {
                 "commit_config" | "grant_access" | "write_env" if self.params.run.is_some() => {
                     Value::Null
                 }
+                "point" => self.point(run).await?,
                 "dispatch" if self.params.run.is_some() => self.take_up_run().await?,
                 "commit_config" => return self.commit_config(run).await,
                 "grant_access" => {
@@ -445,6 +462,7 @@ impl Operation for DeployApp {
                 "serving": self.serving(state).await,
                 "url": proof["url"],
                 "roles": proof["roles"],
+                "records": outputs.get("point"),
                 "run_url": run["url"],
             })))
         }

@@ -5,8 +5,8 @@ use rust_decimal::Decimal;
 
 use super::table::{self, Manner};
 use super::{ACTION, Subject, Wanted, look, purge, restorable, restore, retire, seen};
-use crate::clouds::{AnyCloud, Cloud};
-use crate::domain::environment::{Settings, VmState};
+use crate::clouds::{AnyCloud, Cloud, CloudVm};
+use crate::domain::environment::{Settings, Vm, VmState};
 use crate::domain::money::Money;
 use crate::domain::names::EnvironmentPath;
 use crate::domain::plan::{PlanBody, Policy};
@@ -224,7 +224,16 @@ async fn kept(
             } else {
                 touches.push(format!("`{}` can be ordered again now", row.vm.size));
             }
-            format!("its disk as a snapshot and its address; it can be undone until {until}")
+            let of_another = |server: &CloudVm| server.name != Vm::cloud_name(&row.vm.id);
+            if subject.server.as_ref().is_some_and(of_another) {
+                touches.push(
+                    "it was adopted: an undo brings it back under a name of VMKit's and behind its \
+                     firewall, through which only 22, 80 and 443 come in"
+                        .to_owned(),
+                );
+            }
+            let address = row.vm.address_id.as_ref().map_or("", |_| " and its address");
+            format!("its disk as a snapshot{address}; it can be undone until {until}")
         }
         (Keeping::Park, Some(row)) => {
             (before, after) = (Some(row.monthly), Some(row.monthly));

@@ -115,6 +115,7 @@ pub(super) fn queued(
 
 struct Destroy {
     version: u32,
+    operation: OperationId,
     params: Params,
     context: Context,
 }
@@ -124,7 +125,7 @@ pub(in crate::operations) fn load(
     context: &Context,
 ) -> Result<Box<dyn Operation>, String> {
     let (version, params) = (row.version, params(row)?);
-    Ok(Box::new(Destroy { version, params, context: context.clone() }))
+    Ok(Box::new(Destroy { version, operation: row.id, params, context: context.clone() }))
 }
 
 impl Destroy {
@@ -332,7 +333,12 @@ impl Operation for Destroy {
         async move {
             match step {
                 // The next deploy puts both keys back.
-                "revoke_access" | "remove_records" => Ok(()),
+                "revoke_access" => Ok(()),
+                // Visitors have to find the app that stays.
+                "remove_records" => {
+                    let (operation, environment) = (self.operation, self.params.environment);
+                    domains::put_back(&self.context, operation, environment).await
+                }
                 "remove_app" => {
                     let Some(vm) = self.params.shared else { return Ok(()) };
                     match app::runs(&self.context, &self.params.path, vm).await? {

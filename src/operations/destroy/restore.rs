@@ -267,11 +267,11 @@ impl Restore {
         if let Some((row, _)) = self.own().await? {
             store.set_vm_state(row.vm.id, VmState::Ready).await?;
             let environment = self.params.environment;
-            let followed = domains::follow_ipv6(&self.context, environment, row.vm.ipv6).await;
-            match followed {
+            let now = (row.vm.address, row.vm.ipv6);
+            match domains::follow(&self.context, environment, now).await {
                 Err(error) if error.is_lost_lease() || error.retryable() => return Err(error),
                 // `manage_domain` says what is wrong and mends it; the environment is back.
-                Err(error) => tracing::warn!(code = error.code(), %error, "an AAAA record is old"),
+                Err(error) => tracing::warn!(code = error.code(), %error, "a DNS record is old"),
                 Ok(()) => {}
             }
         }

@@ -46,6 +46,13 @@ pub(super) struct Outcome {
     pub(super) note: String,
 }
 
+impl Outcome {
+    /// In a line: the record, then where it is or what a person has to do.
+    pub(super) fn told(&self) -> String {
+        format!("{}: {}", self.record, self.note)
+    }
+}
+
 /// The zone of a name, at the first provider whose token can see it. One that resolvers are sent to
 /// comes before one that they are not.
 pub(super) async fn place(
@@ -245,25 +252,48 @@ pub(super) async fn point(
     })
 }
 
-/// Makes the AAAA records of ours say the VM's IPv6 address after it got another server: unlike the
-/// IPv4 one it goes with the server. Where there is none any more the records go.
-pub(in crate::operations) async fn follow_ipv6(
+/// As [`point`]; where nothing but a person can help, that person is told the record to make.
+pub(super) async fn point_or_tell(
+    context: &Context,
+    operation: OperationId,
+    environment: EnvironmentId,
+    name: &Domain,
+    address: IpAddr,
+) -> Result<Outcome, OpError> {
+    match point(context, operation, environment, name, address).await {
+        Err(error @ OpError::Dns(_)) if !error.retryable() => {
+            let kind = kind_of(address).to_string();
+            let row = context.store.dns_record(name.clone(), kind).await?;
+            if let Some(row) = row.filter(|row| row.made_by == operation) {
+                take_away(context, row, &mut Removed::default()).await?;
+            }
+            Ok(by_hand(&wanted(context, environment, name, address), &error.to_string()))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Makes the records of ours say where the VM is after it got another server: its IPv6 address goes
+/// with the server, and so does the IPv4 one of a server that was adopted. AAAA records go where
+/// there is no IPv6 address any more.
+pub(in crate::operations) async fn follow(
     context: &Context,
     environment: EnvironmentId,
-    ipv6: Option<Ipv6Addr>,
+    (address, ipv6): (Option<IpAddr>, Option<Ipv6Addr>),
 ) -> Result<(), OpError> {
-    let kind = RecordKind::Aaaa;
+    let ipv6 = ipv6.map(IpAddr::V6);
     for row in context.store.dns_records(environment).await? {
-        let right = ipv6.is_some_and(|address| row.value == address.to_string());
-        if row.kind != kind.as_str() || right {
-            continue;
-        }
-        match ipv6 {
-            Some(address) => {
+        let of_kind = |one: &IpAddr| row.kind == kind_of(*one).as_str();
+        match address.filter(of_kind).or(ipv6.filter(of_kind)) {
+            Some(now) if row.value == now.to_string() => {}
+            Some(now) => {
                 let (name, made_by) = (row.name.clone(), row.made_by);
-                point(context, made_by, environment, &name, IpAddr::V6(address)).await?;
+                point(context, made_by, environment, &name, now).await?;
             }
-            None => take_away(context, row, &mut Removed::default()).await?,
+            None if row.kind == RecordKind::Aaaa.as_str() => {
+                take_away(context, row, &mut Removed::default()).await?;
+            }
+            None => {}
         }
     }
     Ok(())

@@ -179,9 +179,8 @@ impl Operation for ManageDomain {
             let output = |step: &str| outputs.get(step).cloned().unwrap_or_default();
             let (by_hand, done): (Vec<Outcome>, Vec<Outcome>) =
                 outcomes(&output("point")).into_iter().partition(|one| one.how == How::ByHand);
-            let lines = |all: &[Outcome]| -> Vec<String> {
-                all.iter().map(|one| format!("{}: {}", one.record, one.note)).collect()
-            };
+            let lines =
+                |all: &[Outcome]| -> Vec<String> { all.iter().map(Outcome::told).collect() };
             let changed = output("claim")["changed"] == true;
             let caveat = sslip::is_one(&self.params.domain).then_some(sslip::CAVEAT);
             Ok(Some(json!({
