@@ -16,6 +16,7 @@ use crate::clouds::{AnyCloud, Cloud, CloudVm};
 use crate::domain::environment::{Environment, VmState};
 use crate::domain::ids::{OperationId, VmId};
 use crate::fleet::FleetError;
+use crate::pipeline::TRAEFIK;
 use crate::probe;
 use crate::store::VmRow;
 
@@ -30,6 +31,8 @@ const RESUME_WAIT: Duration = Duration::from_secs(120);
 /// How long an app may take for one answer.
 const PROBE_WAIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
+/// Kamal's proxy, which carries no service's label.
+const PROXY: &str = "kamal-proxy";
 /// What Kamal writes into the lock of a deploy; a person writes something else.
 const AUTOMATIC: &str = "Automatic deploy lock";
 
@@ -103,6 +106,23 @@ pub async fn inhabited(context: &Context, vm: VmId) -> Result<Inhabited, OpError
             Err(OpError::UnknownVm { vm: vm.to_string(), known })
         }
     }
+}
+
+/// Containers on the VM that are not Kamal's, as on a server that was adopted: nobody here starts them
+/// again. None where there is none, or where the agent cannot be asked now.
+pub(super) async fn of_others(context: &Context, vm: VmId) -> Option<String> {
+    let all = containers(&context.fleet, vm).await.ok()?;
+    let others = all.iter().filter(|one| {
+        let ours = one.labels.contains_key("service") || [PROXY, TRAEFIK].contains(&&*one.name);
+        one.state == "running" && !ours
+    });
+    let names: Vec<String> = others.map(|one| format!("`{}`", one.name)).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "containers that are not VMKit's come back only where their own restart policy says so: {}",
+            names.join(", ")
+        )
+    })
 }
 
 /// One operation's time without the VM.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::catalogue::{Age, catalogue};
-use super::downtime::{Downtime, Inhabited, inhabited};
+use super::downtime::{Downtime, Inhabited, inhabited, of_others};
 use super::{Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, params, plans, queue};
 use crate::clouds::{AnyCloud, Cloud, CloudError, CloudVm, Resize, ResizeRules};
 use crate::domain::environment::Environment;
@@ -182,6 +182,8 @@ pub async fn plan(context: &Context, request: &ResizeRequest) -> Result<PlanRow,
             to.disk_gb
         ));
     }
+    let mut touches = found.here.touches();
+    touches.extend(of_others(context, request.vm).await);
     let body = PlanBody {
         summary: format!(
             "resize VM {} from `{}` to `{}`: {} cores, {} GiB memory, {}; {disk}{repricing}",
@@ -197,7 +199,7 @@ pub async fn plan(context: &Context, request: &ResizeRequest) -> Result<PlanRow,
         monthly_after: Some(to.monthly),
         downtime_s: found.rules.downtime_s,
         lost,
-        touches: found.here.touches(),
+        touches,
         confirm_with: found.here.confirm_with(),
     };
     let policy = if found.here.is_protected() { Policy::Human } else { Policy::Plan };

@@ -14,6 +14,7 @@ use crate::clouds::{
 };
 use crate::domain::clock::Millis;
 use crate::domain::environment::{Environment, Vm, VmState};
+use crate::domain::ids::InstallationId;
 use crate::domain::money::Money;
 use crate::domain::names::{EnvironmentPath, SizeName};
 use crate::domain::size::Size;
@@ -138,7 +139,9 @@ pub async fn costs(context: &Context, asked: Option<&Asked>) -> Result<Costs, Op
             Catalogue { lists: Vec::new(), away: vec![("price lists", error)], absent: Vec::new() }
         }
     };
-    let found = found::found(context).await;
+    let mut found = found::found(context).await;
+    let installation = context.settings.installation;
+    mark_noted(&mut found, &rows, installation);
     let vms: Vec<VmCost> = rows
         .into_iter()
         .filter(|row| is_billed(row.vm.state))
@@ -152,7 +155,6 @@ pub async fn costs(context: &Context, asked: Option<&Asked>) -> Result<Costs, Op
         catalogue.away.iter().map(|(cloud, error)| format!("{cloud}: {error}")).collect();
     trouble.extend(found.iter().flat_map(|found| found.trouble.clone()));
     trouble.dedup();
-    let installation = context.settings.installation;
     let ours = |labels: &Labels| labels.get(LABEL_INSTALLATION) == Some(&installation.bare());
     let month = Month::of(now);
     let unused: Vec<Unused> = unused(&vms, &found, &catalogue, &ours, now);
@@ -167,6 +169,22 @@ pub async fn costs(context: &Context, asked: Option<&Asked>) -> Result<Costs, Op
         what_if,
         trouble,
     })
+}
+
+/// Labels as ours the addresses that only a note of ours names: DigitalOcean labels none.
+fn mark_noted(found: &mut [Found], rows: &[VmRow], installation: InstallationId) {
+    for found in found {
+        let noted = |address: &&mut CloudAddress| {
+            let id = address.provider_id.as_str();
+            let own = |row: &VmRow| {
+                row.vm.provider == found.cloud && row.vm.address_id.as_deref() == Some(id)
+            };
+            address.labels.is_empty() && rows.iter().any(own)
+        };
+        for address in found.addresses.iter_mut().flatten().filter(noted) {
+            address.labels.insert(LABEL_INSTALLATION.to_owned(), installation.bare());
+        }
+    }
 }
 
 fn vm_cost(

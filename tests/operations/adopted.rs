@@ -163,6 +163,8 @@ async fn lives(at: At) {
 
     let request = stage.resize_to(larger);
     let plan = resize_vm::plan(stage.context(), &request).await.expect("a plan");
+    let told = plan.body.touches.join("\n");
+    assert!(told.contains("their own restart policy says so: `their-cache`"), "{told}");
     let started = resize_vm::start(stage.context(), &request, plan.id, Ask::by("test")).await;
     let row = stage.end_of(begun(started).expect("started")).await;
     assert_eq!(row.state, OperationState::Succeeded, "{row:#?} {:#?}", stage.steps(row.id).await);

@@ -132,6 +132,27 @@ fn everything_ours_is_counted_once_and_nothing_of_others() {
     assert_eq!(foreign, "hetzner: 1 address (1 unattached), 1 snapshot");
 }
 
+/// A cloud without labels for addresses: that the address of a destroyed server is ours, and paid for,
+/// only our own note says.
+#[test]
+fn an_address_that_only_our_note_names_is_ours() {
+    let installation = InstallationId::generate();
+    let mut kept = vm("hetzner", "6.00", Currency::Eur, Power::Gone, &[]).row;
+    kept.vm.address_id = Some("1".to_owned());
+    kept.vm.state = VmState::Kept;
+    let all = |provider_id: &str| CloudAddress {
+        provider_id: provider_id.to_owned(),
+        ..address(Labels::new(), None)
+    };
+    let mut found =
+        [Found { cloud: "hetzner", addresses: Some(vec![all("1"), all("2")]), ..Found::default() }];
+    mark_noted(&mut found, &[kept], installation);
+    let ours = |labels: &Labels| labels.get(LABEL_INSTALLATION) == Some(&installation.bare());
+    let (monthly, _) = sums(&[], &found, &catalogue(), &ours, &Month::of(now()));
+    assert_eq!(monthly, [money("0.50", Currency::Eur)]);
+    assert_eq!(found[0].foreign(&ours).expect("one"), "hetzner: 1 address (1 unattached)");
+}
+
 #[test]
 fn a_server_of_ours_that_no_record_names_is_told() {
     let installation = InstallationId::generate();
