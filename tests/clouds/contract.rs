@@ -23,6 +23,11 @@ pub(crate) async fn a_vm_lives_its_whole_life<F: Future<Output = Stage>>(set: fn
     let (cloud, ours) = (&stage.cloud, stage.installation);
     let key = cloud.ensure_ssh_key("vmkit-key", KEY, ours).await.expect("a key");
     let wall = cloud.ensure_firewall("vmkit", ours).await.expect("a firewall");
+    assert_eq!(
+        open_doors(&stage).await,
+        ["22", "443", "80", "icmp"],
+        "and all of them over IPv6 too"
+    );
     let vm = VmId::generate();
     let order =
         VmOrder { ssh_keys: vec![key], firewalls: vec![wall], ..stage.full_order(vm).await };
@@ -88,6 +93,37 @@ fn write_file(stage: &Stage, address: std::net::IpAddr, file: &str, text: &str) 
 
 fn file(stage: &Stage, address: std::net::IpAddr, file: &str) -> Option<String> {
     std::fs::read_to_string(path(stage, address, file)).ok()
+}
+
+/// What the cloud itself lists as let in from everywhere, by both families; where a cloud lets nothing
+/// out by itself, everything goes out in the same way.
+async fn open_doors(stage: &Stage) -> Vec<String> {
+    let state = stage.state().await;
+    let wall = &state["firewalls"][0];
+    let everywhere = |list: &Value| {
+        let has = |one: &str| list.as_array().is_some_and(|all| all.contains(&json!(one)));
+        has("0.0.0.0/0") && has("::/0")
+    };
+    let door = |rule: &Value| {
+        let port = rule["port"].as_str().or(rule["ports"].as_str());
+        let protocol = rule["protocol"].as_str().expect("a protocol");
+        if protocol == "icmp" { "icmp".to_owned() } else { port.expect("a port").to_owned() }
+    };
+    let empty = Vec::new();
+    let list = |name: &str| wall[name].as_array().unwrap_or(&empty);
+    if !list("outbound_rules").is_empty() {
+        let out = list("outbound_rules");
+        assert!(out.iter().all(|rule| everywhere(&rule["destinations"]["addresses"])), "{out:#?}");
+        assert_eq!(out.len(), 3, "tcp, udp, icmp: {out:#?}");
+    }
+    let inward = |rule: &&Value| rule["direction"].as_str().is_none_or(|way| way == "in");
+    let rules = list("rules").iter().chain(list("inbound_rules")).filter(inward);
+    let open = rules.filter(|rule| {
+        everywhere(&rule["source_ips"]) || everywhere(&rule["sources"]["addresses"])
+    });
+    let mut doors: Vec<String> = open.map(door).collect();
+    doors.sort();
+    doors
 }
 
 pub(crate) async fn a_guest_that_ignores_a_shutdown_is_cut_off<F: Future<Output = Stage>>(

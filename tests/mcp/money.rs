@@ -149,6 +149,12 @@ async fn sizes_are_ranked_for_a_need_and_what_nothing_meets_says_what_would() {
     assert!(names(&none).is_empty());
     assert!(text(&none).contains("with any region: `cax11`"), "{}", text(&none));
     assert!(text(&none).contains("with the other architecture: `cpx11` in ash"), "{}", text(&none));
+    // Growing only the disk is an answer too: the smallest size that does, with a volume.
+    let disk = json!({"min_memory_gb": 4, "min_disk_gb": 140, "arch": "amd64", "region": "nbg1"});
+    let disk = call(&client, "list_sizes", disk).await;
+    for word in ["only the disk: `cx23` in nbg1 with a volume of 100 GB is EUR", "`upgrade_disk`"] {
+        assert!(text(&disk).contains(word), "{word}: {}", text(&disk));
+    }
     let cases = [
         (json!({"region": "mars"}), "unknown_region", "fsn1"),
         (
@@ -341,6 +347,28 @@ async fn connecting_tells_access_limits_strangers_and_one_size() {
         "can be ordered at EUR 5.99 a month",
     ] {
         assert!(good.contains(word), "{word}: {good}");
+    }
+    stage.knobs(json!({"server_limit": 1})).await;
+    let full = connect(&stage, "hetzner", &token).await;
+    assert!(full.contains("read and write"), "Hetzner tells no limit before an order: {full}");
+    let other_cloud = stage.setting("VMKIT_DIGITALOCEAN_TOKEN").to_owned();
+    let url = format!("{}/_sandbox/knobs", stage.sandbox.digitalocean_admin_url());
+    let kinds = ["account", "actions", "droplet", "firewall", "image", "regions", "reserved_ip"];
+    let kinds = kinds.into_iter().chain(["sizes", "snapshot", "ssh_key", "tag"]);
+    let reading: Vec<String> = kinds.map(|kind| format!("{kind}:read")).collect();
+    for (knobs, words) in [
+        (
+            json!({"droplet_limit": 10}),
+            ["bills in USD", "no server of 10 that the account may have", "USD 4.00 a month"],
+        ),
+        (json!({"droplet_limit": 0}), ["read and write", "NO ROOM", "raise the limit"]),
+        (json!({"scopes": ["account:read"]}), ["forbidden", "`vmkit connect`", "the scope `"]),
+        (json!({"droplet_limit": 10, "scopes": reading}), ["READ ONLY", "", ""]),
+    ] {
+        let turned = reqwest::Client::new().post(&url).json(&knobs).send().await;
+        assert!(turned.expect("an answer").status().is_success());
+        let told = connect(&stage, "digitalocean", &other_cloud).await;
+        assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
     }
     stage.knobs(json!({"read_only_token": true})).await;
     let read_only = connect(&stage, "hetzner", &token).await;
