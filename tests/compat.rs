@@ -80,6 +80,7 @@ fn batch() -> Batch {
         lines: vec![line(0, Stream::Stdout, "hello"), line(1, Stream::Stderr, "oh \"no\"")],
         gap: true,
         dropped: 7,
+        dropped_to_ns: None,
     }
 }
 

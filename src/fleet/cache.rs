@@ -112,8 +112,9 @@ impl LogCache {
         let key = StreamKey { vm, service: source.service.clone(), role: source.role.clone() };
         let cached = self.streams.entry(key).or_default();
         let missing = batch.dropped.max(u64::from(batch.gap));
-        if let Some(first) = batch.lines.first().filter(|_| missing > 0) {
-            cached.gaps.push_back((first.time_ns, missing));
+        let at_ns = batch.lines.first().map(|line| line.time_ns).or(batch.dropped_to_ns);
+        if let Some(at_ns) = at_ns.filter(|_| missing > 0) {
+            cached.gaps.push_back((at_ns, missing));
             if cached.gaps.len() > GAPS {
                 cached.gaps.pop_front();
             }
@@ -263,7 +264,7 @@ mod tests {
             text: format!("{role} {time_ns}"),
             more: false,
         };
-        Batch { source, lines: times.map(line).collect(), gap: false, dropped: 0 }
+        Batch { source, lines: times.map(line).collect(), ..Batch::default() }
     }
 
     fn texts(cut: &Cut) -> Vec<String> {
@@ -322,6 +323,10 @@ mod tests {
         assert_eq!(cache.find(vm, "shop", None, ALL, 100, |_| true).gaps, 41);
         let before = Span { since_ns: 0, until_ns: 45 };
         assert_eq!(cache.find(vm, "shop", None, before, 100, |_| true).gaps, 0);
+        // Of one that has said nothing since, there is no line to hang them on.
+        let silent = Batch { dropped: 7, dropped_to_ns: Some(30), ..batch("web", 0..0) };
+        cache.add(vm, silent);
+        assert_eq!(cache.find(vm, "shop", None, before, 100, |_| true).gaps, 7);
     }
 
     #[test]

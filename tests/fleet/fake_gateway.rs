@@ -5,7 +5,7 @@ use tokio::net::UnixStream;
 use vmkit_agent_protocol::bytes::Bytes;
 use vmkit_agent_protocol::calls::Call;
 use vmkit_agent_protocol::handshake::{Welcome, gateway_statement};
-use vmkit_agent_protocol::logs::{Batch, FollowLogs};
+use vmkit_agent_protocol::logs::{Batch, FollowLogs, Selector};
 use vmkit_agent_protocol::messages::{Item, Outcome, ToAgent, ToGateway};
 use vmkit_agent_protocol::wire::{Wire, WireError};
 use vmkit_agent_protocol::{OLDEST, PROTOCOL};
@@ -55,10 +55,11 @@ impl FakeGateway {
         self.wire.send(&ToAgent::Call { id, call, timeout_ms: 0 }).await.unwrap();
     }
 
-    /// Follows all logs with this credit, under the id 1.
-    pub(crate) async fn follow(&mut self, credit: u32) {
-        let follow =
-            FollowLogs { backfill: 1_000_000, credit: Some(credit), ..FollowLogs::default() };
+    /// Follows a service's logs with this credit, under the id 1.
+    pub(crate) async fn follow(&mut self, service: &str, credit: u32) {
+        let selector = Selector { service: Some(service.to_owned()), ..Selector::default() };
+        let (backfill, credit) = (1_000_000, Some(credit));
+        let follow = FollowLogs { selector, backfill, credit, ..FollowLogs::default() };
         self.call(1, Call::FollowLogs(follow)).await;
     }
 

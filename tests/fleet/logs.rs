@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use regex::Regex;
-use vmkit::domain::clock::Millis;
+use vmkit::domain::clock::{Clock, Millis};
 use vmkit::fleet::{LogPage, LogQuery, LogStream};
 use vmkit_agent_protocol::calls::{Call, Reply};
 
@@ -341,4 +341,66 @@ async fn containers_and_facts_are_what_docker_says() {
     };
     let version = engine.docker(&["version", "-f", "{{.Server.Version}}"]);
     assert_eq!(facts.docker.version.as_deref(), Some(version.trim()));
+}
+
+/// Waits until somebody has written what it said before, then goes on at 51.
+const LATE_COUNTER: &str = r#"
+trap 'exit' TERM
+if [ ! -e /ready ]; then : >/ready; while :; do usleep 50000; done; fi
+n=$(cat /count 2>/dev/null || echo 50)
+while :; do n=$((n + 1)); echo "line $n"; echo "$n" >/count; usleep 30000; done
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_logs_of_a_clock_that_is_put_back_are_neither_lost_nor_doubled() {
+    let Some(engine) = engine("a clock that is put back") else { return };
+    let rig = Rig::new().await;
+    engine.serve(&rig);
+    let name = engine.run("v1", &["--log-driver", "json-file"], LATE_COUNTER);
+    let path = engine.docker(&["inspect", "-f", "{{.LogPath}}", &name]);
+    let Ok(mut log) = std::fs::OpenOptions::new().append(true).open(path.trim()) else {
+        super::skips::skip("a clock that is put back", "the engine's files are not ours to see");
+        return;
+    };
+    // What Docker would have written an hour ahead of now.
+    let now = jiff::Timestamp::from_millisecond(Clock::wall().now().0).unwrap();
+    let ahead = now + jiff::SignedDuration::from_hours(1);
+    for number in 1..=50 {
+        let time = ahead + jiff::SignedDuration::from_millis(number);
+        let text = format!("line {number}\n");
+        let entry = serde_json::json!({"log": text, "stream": "stdout", "time": time.to_string()});
+        std::io::Write::write_all(&mut log, format!("{entry}\n").as_bytes()).unwrap();
+    }
+    let mut agent = rig.start_agent();
+    rig.linked().await;
+    let count = async || {
+        let page = rig.fleet.cached_logs(rig.vm, query(&engine)).await.unwrap();
+        page.lines.len()
+    };
+    let more = async |lines: usize| {
+        let wanted = count().await + lines;
+        until("more lines are in the cache", async || (count().await >= wanted).then_some(()))
+            .await;
+    };
+    more(50).await;
+    // The clock has been put back by now; what comes is an hour older than what is there.
+    engine.docker(&["restart", "-t", "5", &name]);
+    more(20).await;
+    rig.cable.cut();
+    more(20).await;
+    agent.kill();
+    let _agent = rig.start_agent();
+    more(20).await;
+    // Everything together, and what comes meanwhile is nobody's to see.
+    rig.cable.unplug();
+    engine.docker(&["restart", "-t", "5", &name]);
+    rig.cable.plug();
+    more(20).await;
+    engine.docker(&["stop", &name]);
+    let truth = engine.docker(&["logs", &name]);
+    let last = truth.lines().count() as u64;
+    until("the last line is in the cache", async || (count().await as u64 >= last).then_some(()))
+        .await;
+    let page = rig.fleet.cached_logs(rig.vm, query(&engine)).await.unwrap();
+    assert_whole(&page, last, "the cache");
 }

@@ -105,6 +105,10 @@ pub struct Batch {
     /// long and the agent keeps only the newest.
     #[serde(default, skip_serializing_if = "is_none")]
     pub dropped: u64,
+    /// The time of the last line that was dropped, in nanoseconds since 1970, where no line follows:
+    /// a container that has said nothing since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_to_ns: Option<i64>,
 }
 
 /// The last line that the gateway has of one container and stream.

@@ -91,7 +91,13 @@ fn what_is_written_is_read_back() {
         ToGateway::Item {
             id: 1,
             seq: 2,
-            item: Item::Logs(Batch { source, lines: vec![line], gap: true, dropped: 3 }),
+            item: Item::Logs(Batch {
+                source,
+                lines: vec![line],
+                gap: true,
+                dropped: 3,
+                dropped_to_ns: None,
+            }),
         },
         ToGateway::Heartbeat { time_ms: 5 },
     ] {

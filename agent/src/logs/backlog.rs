@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use vmkit_agent_protocol::logs::Batch;
+use vmkit_agent_protocol::logs::{Batch, Source};
 
 /// What all backlogs of an agent hold together, in bytes.
 pub(crate) const BYTES: usize = 8 << 20;
@@ -48,12 +48,20 @@ pub(super) struct Backlog {
 struct Waiting {
     batches: VecDeque<Batch>,
     bytes: usize,
-    /// Lines that were dropped since the last batch of their container went out.
-    dropped: HashMap<String, u64>,
+    /// By container, what was dropped since the last batch of it went out.
+    dropped: HashMap<String, Lost>,
     taken_at: Instant,
     /// Bytes that went since the gateway took something; and since readers last paused.
     lost: usize,
     unpaused: usize,
+}
+
+/// Lines of a container that are not waiting any more.
+#[derive(Debug)]
+struct Lost {
+    source: Source,
+    lines: u64,
+    last_ns: Option<i64>,
 }
 
 impl Backlog {
@@ -150,10 +158,18 @@ impl Waiting {
     fn take(&mut self, now: Instant) -> Option<Batch> {
         self.taken_at = now;
         self.lost = 0;
-        let mut batch = self.batches.pop_front()?;
+        let Some(mut batch) = self.batches.pop_front() else { return self.silent() };
         self.bytes -= cost(&batch);
-        batch.dropped += self.dropped.remove(&batch.source.container).unwrap_or(0);
+        let lost = self.dropped.remove(&batch.source.container);
+        batch.dropped += lost.map_or(0, |lost| lost.lines);
         Some(batch)
+    }
+
+    /// What was dropped of a container that has said nothing since.
+    fn silent(&mut self) -> Option<Batch> {
+        let container = self.dropped.keys().next()?.clone();
+        let Lost { source, lines, last_ns } = self.dropped.remove(&container)?;
+        Some(Batch { source, dropped: lines, dropped_to_ns: last_ns, ..Batch::default() })
     }
 
     fn make_room(&mut self, bytes: usize) {
@@ -163,8 +179,14 @@ impl Waiting {
             self.bytes -= cost;
             self.lost += cost;
             self.unpaused += cost;
-            let lost = oldest.dropped + oldest.lines.len() as u64;
-            *self.dropped.entry(oldest.source.container).or_default() += lost;
+            let Batch { source, lines, dropped, .. } = oldest;
+            let lost = self.dropped.entry(source.container.clone()).or_insert(Lost {
+                source,
+                lines: 0,
+                last_ns: None,
+            });
+            lost.lines += dropped + lines.len() as u64;
+            lost.last_ns = lines.last().map(|line| line.time_ns);
         }
     }
 }
@@ -187,7 +209,7 @@ mod tests {
             text: "x".repeat(1000),
             more: false,
         };
-        Batch { source, lines: (first..first + lines).map(line).collect(), gap: false, dropped: 0 }
+        Batch { source, lines: (first..first + lines).map(line).collect(), ..Batch::default() }
     }
 
     #[test]
@@ -264,10 +286,10 @@ mod tests {
     }
 
     #[test]
-    fn dropped_lines_are_counted_by_container() {
+    fn dropped_lines_are_counted_by_container_one_that_is_silent_since_included() {
         let begun = Instant::now();
         let (mut waiting, now) = (Waiting::new(begun), begun + STALLED);
-        for (container, first) in [("a", 0), ("b", 0), ("a", 50), ("b", 50)] {
+        for (container, first) in [("silent", 0), ("a", 0), ("b", 0), ("a", 50), ("b", 50)] {
             assert!(!matches!(
                 waiting.offer(batch(container, first, 50), now, 120_000),
                 Offered::Wait(..)
@@ -275,10 +297,12 @@ mod tests {
         }
         let next = |waiting: &mut Waiting| {
             let batch = waiting.take(now)?;
-            Some((batch.source.container, batch.lines[0].time_ns, batch.dropped))
+            let time_ns = batch.lines.first().map(|line| line.time_ns).or(batch.dropped_to_ns);
+            Some((batch.source.container, time_ns?, batch.dropped))
         };
         assert_eq!(next(&mut waiting), Some(("a".to_owned(), 50, 50)));
         assert_eq!(next(&mut waiting), Some(("b".to_owned(), 50, 50)));
+        assert_eq!(next(&mut waiting), Some(("silent".to_owned(), 49, 50)));
         assert_eq!(next(&mut waiting), None);
     }
 }

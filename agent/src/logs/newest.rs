@@ -99,11 +99,8 @@ impl Newest {
         self.cut();
         let covered_from_ns =
             self.lines.front().map(|(_, line)| line.time_ns).filter(|_| self.left_out);
-        let mut batches: Vec<Batch> = self
-            .sources
-            .into_iter()
-            .map(|source| Batch { source, lines: Vec::new(), gap: false, dropped: 0 })
-            .collect();
+        let mut batches: Vec<Batch> =
+            self.sources.into_iter().map(|source| Batch { source, ..Batch::default() }).collect();
         for (source, line) in self.lines {
             batches[source].lines.push(line);
         }

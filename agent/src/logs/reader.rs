@@ -2,7 +2,8 @@
 //!
 //! Every reading begins at a whole second a little before the last line that was passed on, and
 //! drops what was passed on already. It ends when the container stops or the engine goes away;
-//! the next one begins where this one ended.
+//! the next one begins where this one ended. The log's order counts and not its times: the VM's
+//! clock may have been put back since.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::errors::Error as DockerError;
-use bollard::query_parameters::{LogsOptions, LogsOptionsBuilder};
+use bollard::query_parameters::LogsOptionsBuilder;
 use futures::StreamExt;
 use tokio::sync::watch;
 use vmkit_agent_protocol::logs::{Batch, Line, Source, Stream};
@@ -19,6 +20,7 @@ use super::backlog::Backlog;
 use super::lines::{self, Assembler};
 use crate::backoff;
 use crate::calls::containers::is_absent;
+use crate::time::now_ms;
 
 /// Frames that are taken at a time, where so many are there.
 const FRAMES: usize = 128;
@@ -50,18 +52,25 @@ pub(super) struct Position {
 struct Passing {
     until: Option<(i64, u32)>,
     met: bool,
+    /// The last line is known to come: whatever stands before it was passed on, even where its time
+    /// is a later one.
+    comes: bool,
 }
 
 impl Passing {
-    fn new(position: Position) -> Self {
-        Self { until: position.last, met: false }
+    fn new(position: Position, comes: bool) -> Self {
+        Self { until: position.last, met: false, comes }
     }
 
-    /// True for a line that is new. Once one was, all are: the log's order counts, not the clock.
+    /// True for a line that is new. Once one was, all are.
     fn is_new(&mut self, line: &Line) -> bool {
         let Some((time_ns, count)) = self.until else { return true };
-        if (line.time_ns, line.nth) < (time_ns, count) {
-            self.met |= line.time_ns == time_ns && line.nth + 1 == count;
+        let this = (line.time_ns, line.nth.saturating_add(1));
+        if this == (time_ns, count) {
+            self.met = true;
+            return false;
+        }
+        if !self.met && (self.comes || this <= (time_ns, count)) {
             return false;
         }
         self.until = None;
@@ -142,12 +151,14 @@ impl Reader {
     async fn read(&mut self, settled: bool) -> Result<bool, DockerError> {
         let docker = self.docker.clone();
         let id = self.source.container.clone();
-        let frames = docker.logs(&id, Some(self.options().await?));
+        let begin = self.begin().await?;
+        let (stdout, stderr) = self.meets(&begin).await?;
+        let frames = docker.logs(&id, Some(begin.follow(true).build()));
         let mut frames = std::pin::pin!(frames.ready_chunks(FRAMES));
         let mut reading = Reading {
             assembler: Assembler::default(),
-            stdout: Passing::new(self.stdout),
-            stderr: Passing::new(self.stderr),
+            stdout: Passing::new(self.stdout, stdout),
+            stderr: Passing::new(self.stderr, stderr),
             resumed: self.stdout.last.max(self.stderr.last),
             passed: false,
         };
@@ -174,20 +185,51 @@ impl Reader {
         Ok(reading.passed)
     }
 
-    async fn options(&self) -> Result<LogsOptions, DockerError> {
-        let options = every_line().follow(true);
+    /// Where a reading begins.
+    async fn begin(&self) -> Result<LogsOptionsBuilder, DockerError> {
+        let options = every_line();
         if let Some((time_ns, _)) = self.stdout.last.max(self.stderr.last) {
-            return Ok(options.since(whole_second(time_ns, -OVERLAP_S)).build());
+            // By a clock that was put back, what came since is older than that: Docker would leave
+            // it out.
+            if time_ns.div_euclid(1_000_000) > now_ms() {
+                return Ok(options);
+            }
+            return Ok(options.since(whole_second(time_ns, -OVERLAP_S)));
         }
-        let Some(backfill) = self.backfill else { return Ok(options.build()) };
+        let Some(backfill) = self.backfill else { return Ok(options) };
         // A reading that is cut to its tail begins in the middle of a second, where lines cannot
         // be numbered; so a log that is longer begins with the second after.
         let oldest = self.first_time(every_line()).await?;
         let first = self.first_time(every_line().tail(&backfill.to_string())).await?;
         match first {
-            Some(time_ns) if first != oldest => Ok(options.since(whole_second(time_ns, 1)).build()),
-            _ => Ok(options.build()),
+            Some(time_ns) if first != oldest => Ok(options.since(whole_second(time_ns, 1))),
+            _ => Ok(options),
         }
+    }
+
+    /// Whether a reading that begins so comes by the last line of standard output, and of standard
+    /// error, that was passed on: it is there, unless Docker rotated it away.
+    async fn meets(&self, begin: &LogsOptionsBuilder) -> Result<(bool, bool), DockerError> {
+        let since_ns = |second: i32| i64::from(second).saturating_mul(1_000_000_000);
+        let options = begin.clone().build();
+        let sought = |position: Position| {
+            position.last.filter(|(time_ns, _)| *time_ns >= since_ns(options.since))
+        };
+        let (stdout, stderr) = (sought(self.stdout), sought(self.stderr));
+        let (mut out, mut err) = (false, false);
+        let mut assembler = Assembler::default();
+        let mut frames = self.docker.logs(&self.source.container, Some(options.clone()));
+        while (stdout.is_some() && !out) || (stderr.is_some() && !err) {
+            let Some(frame) = frames.next().await else { break };
+            assembler.push(&frame?, |line| {
+                let this = Some((line.time_ns, line.nth.saturating_add(1)));
+                match line.stream {
+                    Stream::Stderr => err |= this == stderr,
+                    Stream::Stdout | Stream::Unknown => out |= this == stdout,
+                }
+            });
+        }
+        Ok((out, err))
     }
 
     /// The time of the first line of a reading.
@@ -217,7 +259,8 @@ impl Reader {
             };
             let (stdout, stderr) = (end(false), end(true));
             let gap = reading.gap();
-            let batch = Batch { source: self.source.clone(), lines: batch, gap, dropped: 0 };
+            let batch =
+                Batch { source: self.source.clone(), lines: batch, gap, ..Batch::default() };
             self.backlog.push(batch).await;
             reading.passed = true;
             self.stdout.last = stdout.or(self.stdout.last);
