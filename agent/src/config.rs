@@ -135,12 +135,14 @@ impl Gateway {
         }
     }
 
-    /// Its host and port, for a tunnel; none for this machine, to which no proxy leads.
-    pub(crate) fn beyond_proxy(&self) -> Option<(&str, u16)> {
-        if self.0.scheme() != "https" {
-            return None;
-        }
-        Some((self.0.host_str()?, self.0.port_or_known_default()?))
+    /// Its host (an IPv6 address in brackets) and its port.
+    pub(crate) fn address(&self) -> (&str, u16) {
+        (self.0.host_str().unwrap_or_default(), self.0.port_or_known_default().unwrap_or(443))
+    }
+
+    /// False only for this machine itself, to which no proxy leads.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.0.scheme() == "https"
     }
 
     /// The URL of `path` below the gateway's own path.

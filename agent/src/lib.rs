@@ -10,6 +10,7 @@ mod calls;
 mod care;
 pub mod cli;
 pub mod config;
+mod dial;
 mod docker;
 mod enrol;
 mod files;

@@ -8,9 +8,7 @@ use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, client_async_tls_with_config, connect_async_with_config,
-};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
 use tokio_util::sync::CancellationToken;
 use vmkit_agent_protocol::bytes::Bytes;
 use vmkit_agent_protocol::handshake::{TLS_LABEL, TlsBinding};
@@ -20,6 +18,7 @@ use vmkit_agent_protocol::{LINK_PATH, MAX_MESSAGE_BYTES};
 use crate::agent::Agent;
 use crate::backoff;
 use crate::config::Gateway;
+use crate::dial;
 use crate::proxy::Proxy;
 use crate::session::{self, LinkError};
 
@@ -82,14 +81,8 @@ async fn dial(
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
         .max_write_buffer_size(2 * MAX_MESSAGE_BYTES);
     let dialling = async {
-        match (proxy, gateway.beyond_proxy()) {
-            (Some(proxy), Some((host, port))) => {
-                let tunnel = proxy.tunnel(host, port).await.map_err(WsError::Io)?;
-                tunnel.set_nodelay(true).map_err(WsError::Io)?;
-                client_async_tls_with_config(url, tunnel, Some(config), None).await
-            }
-            _ => connect_async_with_config(url, Some(config), true).await,
-        }
+        let stream = dial::connect(gateway, proxy).await.map_err(WsError::Io)?;
+        client_async_with_config(url, stream, Some(config)).await
     };
     let (socket, _) = tokio::time::timeout(DIAL_TIMEOUT, dialling)
         .await

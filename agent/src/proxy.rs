@@ -37,11 +37,6 @@ impl Proxy {
         Ok(Self(url))
     }
 
-    /// The whole URL, for a client that knows proxies itself.
-    pub(crate) fn url(&self) -> &str {
-        self.0.as_str()
-    }
-
     /// A connection to `host` through it.
     pub(crate) async fn tunnel(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let proxy_host = self.0.host_str().unwrap_or_default();
