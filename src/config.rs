@@ -40,6 +40,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("VMKIT_GITHUB_TOKEN", "GitHub token; beats a stored one"),
     ("VMKIT_GITHUB_APP_ID", "a GitHub App's id, in place of a GitHub token"),
     ("VMKIT_GITHUB_APP_KEY", "that App's private key: the PEM text, or the file that holds it"),
+    ("VMKIT_GITHUB_WRITE_SECONDS", "how long two changes at GitHub are apart; GitHub asks for 1"),
     ("VMKIT_CLOUDFLARE_TOKEN", "Cloudflare token; beats a stored one"),
     ("VMKIT_MASTER_KEY", "the vault's key: 32 bytes in base64 or hexadecimal digits"),
     ("VMKIT_AGENT_LISTEN", "address that the local worker listens on for agents"),
@@ -214,6 +215,8 @@ pub struct Settings {
     pub ssh_port: u16,
     /// The owner's SSH public key: one line of `authorized_keys`.
     pub owner_key: Option<String>,
+    /// How long two changes at GitHub are apart.
+    pub github_write: Duration,
     /// How long a new version must run before it counts as live.
     pub steady: Duration,
     /// How long the worker stays with nothing to do.
@@ -304,6 +307,10 @@ impl Settings {
                 text("VMKIT_OWNER_KEY", &file.owner_key).as_deref(),
                 environment,
             )?,
+            github_write: match environment.text("VMKIT_GITHUB_WRITE_SECONDS") {
+                Some(given) => parse_seconds("VMKIT_GITHUB_WRITE_SECONDS", given)?,
+                None => Duration::from_secs(1),
+            },
             steady: seconds("VMKIT_STEADY_SECONDS", file.steady_seconds, 20)?,
             worker_idle: seconds("VMKIT_WORKER_IDLE_SECONDS", file.worker_idle_seconds, 600)?,
             tether: environment.path("VMKIT_TETHER"),

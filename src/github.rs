@@ -54,8 +54,9 @@ pub struct GitHub {
     /// The App itself, where we are one.
     app: Option<Api>,
     kept: kept::Kept,
-    /// Held while something is changed: GitHub asks for one change after the other.
-    writes: Arc<tokio::sync::Mutex<()>>,
+    /// Held while something is changed, with when the last change ended: GitHub asks for one change
+    /// after the other, and for a second between two.
+    writes: Arc<tokio::sync::Mutex<Option<tokio::time::Instant>>>,
 }
 
 impl std::fmt::Debug for GitHub {
@@ -73,11 +74,18 @@ impl GitHub {
 
     /// Sends a call; a refusal becomes an error that speaks of `what`.
     async fn ask(&self, call: &Call, what: &str) -> Result<Answer, GitHubError> {
-        let _turn = match *call.method() == http::Method::GET {
+        let mut turn = match *call.method() == http::Method::GET {
             true => None,
             false => Some(self.writes.lock().await),
         };
-        let answer = self.api.send(call).await?;
+        if let Some(last) = turn.as_deref().copied().flatten() {
+            tokio::time::sleep_until(last + self.api.pace().between_changes).await;
+        }
+        let answer = self.api.send(call).await;
+        if let Some(last) = turn.as_deref_mut() {
+            *last = Some(tokio::time::Instant::now());
+        }
+        let answer = answer?;
         if answer.is_success() { Ok(answer) } else { Err(refusal::error(&self.api, &answer, what)) }
     }
 

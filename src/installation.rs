@@ -154,7 +154,10 @@ pub async fn open(
             Fleet::local(Arc::new(roster), identity, clock.clone(), Limits::default())
         }
     };
-    let pace = crate::requests::Pace::new(clock.clone());
+    let pace = crate::requests::Pace {
+        between_changes: settings.github_write,
+        ..crate::requests::Pace::new(clock.clone())
+    };
     let releases = settings.agent_releases.clone();
     let releases = AgentReleases::new(releases, settings.home.agents(), pace.clone());
     let accounts = Accounts::new(store.clone(), Arc::clone(&vault), providers(settings), pace);

@@ -27,6 +27,8 @@ pub struct Pace {
     pub faults_max: u32,
     /// How long a look for the traces of a lost answer goes on.
     pub doubt: Duration,
+    /// How long after the end of a change the next one begins, where a provider asks for that.
+    pub between_changes: Duration,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// How long to wait for a whole answer, its body included.
@@ -45,6 +47,7 @@ impl Pace {
             retry_budget: Duration::from_secs(30),
             faults_max: 4,
             doubt: Duration::from_secs(6),
+            between_changes: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
         }

@@ -55,6 +55,7 @@ fn pace() -> Pace {
         retry_budget: Duration::from_millis(80),
         doubt: Duration::from_millis(60),
         timeout: Duration::from_secs(2),
+        between_changes: Duration::ZERO,
         ..Pace::new(Clock::wall())
     }
 }

@@ -239,3 +239,28 @@ async fn a_row_of_waits_grows_and_ends() {
         "a hint that is too far"
     );
 }
+
+#[tokio::test]
+async fn changes_at_github_are_a_while_apart_and_questions_are_not() {
+    let (fake, _world) = fake_github::start().await;
+    let apart = Duration::from_millis(300);
+    let pace = Pace { between_changes: apart, ..pace() };
+    let github = GitHub::new(&fake.url, token(), pace).expect("a client");
+    let shop = "octo/shop".parse().expect("a repo");
+    let began = std::time::Instant::now();
+    // Two at once are one after the other too, whichever clone of the client they go through.
+    let other = github.clone();
+    let (first, second) = tokio::join!(
+        github.put_variable(&shop, "VMKIT_ONE", "1"),
+        other.put_variable(&shop, "VMKIT_TWO", "2"),
+    );
+    first.expect("written");
+    second.expect("written");
+    // Each is a PATCH that finds nothing, then a POST: four changes, three pauses.
+    assert!(began.elapsed() >= apart * 3, "{:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    for _ in 0..5 {
+        github.repo(&shop).await.expect("it");
+    }
+    assert!(began.elapsed() < apart * 4, "{:?}", began.elapsed());
+}
