@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::domain::ids::OperationId;
-use crate::mcp::{Answer, Call, Parameters, Server, ToolError, line, result_text, stage};
+use crate::domain::operation::OperationState;
+use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Word, line, result_text, stage};
 use crate::queries::operation::OperationView;
 
 #[derive(Deserialize, JsonSchema)]
@@ -84,8 +85,20 @@ fn facts(view: &OperationView) -> Output {
     }
 }
 
+/// The word that the tool which started it would answer with now.
+fn word(state: OperationState) -> Word {
+    match state {
+        OperationState::Queued | OperationState::Running => Word::Running,
+        OperationState::WaitingApproval => Word::Waiting,
+        OperationState::NeedsMerge => Word::NeedsMerge,
+        OperationState::Succeeded => Word::Done,
+        OperationState::Failed | OperationState::Cancelled | OperationState::Stuck => Word::Failed,
+    }
+}
+
 fn text(view: &OperationView, facts: &Output) -> String {
-    let mut lines = vec![format!("{} {} {}", facts.kind, facts.operation, facts.state)];
+    let word = word(view.row.state).as_str();
+    let mut lines = vec![format!("{word} {} {} {}", facts.kind, facts.operation, facts.state)];
     if view.row.state.is_ended() {
         lines.push(format!("{}{}", facts.message, result_text(&facts.result)));
     } else {
