@@ -36,6 +36,8 @@ pub mod resize_vm;
 mod runs;
 pub mod services;
 pub mod setup_repo;
+pub mod share;
+pub mod test_build;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod webhooks;
@@ -242,6 +244,7 @@ pub(crate) enum Kind {
     ManageService,
     RemoveService,
     ControlApp,
+    TestBuild,
 }
 
 impl Kind {
@@ -261,6 +264,7 @@ impl Kind {
             services::KIND => Self::ManageService,
             services::remove::KIND => Self::RemoveService,
             control_app::KIND => Self::ControlApp,
+            test_build::KIND => Self::TestBuild,
             other => return Err(format!("its kind is `{other}`")),
         };
         if version == 0 || version > kind.version() {
@@ -289,6 +293,7 @@ impl Kind {
             Self::ManageService => services::VERSION,
             Self::RemoveService => services::remove::VERSION,
             Self::ControlApp => control_app::VERSION,
+            Self::TestBuild => test_build::VERSION,
         }
     }
 
@@ -308,6 +313,7 @@ impl Kind {
             Self::ManageService => services::load(row, context),
             Self::RemoveService => services::remove::load(row, context),
             Self::ControlApp => control_app::load(row, context),
+            Self::TestBuild => test_build::load(row, context),
         }
     }
 }

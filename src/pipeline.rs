@@ -8,6 +8,7 @@ mod accessories;
 mod check;
 mod hook;
 mod kamal;
+mod names;
 mod pull_request;
 mod readme;
 mod roles;
@@ -15,6 +16,7 @@ pub mod scan;
 mod traefik;
 mod workflow;
 
+pub use names::Names;
 pub use pull_request::{PullText, pull_text};
 pub use readme::{readme_section, with_readme_section};
 pub use roles::{Role, Start, WEB};
@@ -24,16 +26,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::domain::environment::{App, Environment, Vm};
-use crate::domain::names::{Domain, EnvKey, EnvironmentPath, RepoName, VolumeName};
+use crate::domain::names::{AppSlug, Domain, EnvironmentPath, RepoName, VolumeName};
 use crate::domain::run_settings::{ProxyKind, RunSettings};
 use crate::domain::service::{ServiceKind, ServiceVersion};
 use crate::domain::size::Arch;
 use scan::{Build, Flag, Process, Scan};
 
-/// Where the workflow lies in the repo.
-pub const WORKFLOW_PATH: &str = ".github/workflows/vmkit-deploy.yml";
-/// The workflow's file name, as the dispatch call takes it.
-pub const WORKFLOW_FILE: &str = "vmkit-deploy.yml";
 /// The version of Kamal that the workflow installs and the configs demand at least.
 pub const KAMAL_VERSION: &str = "2.12.0";
 
@@ -42,6 +40,8 @@ pub const KAMAL_VERSION: &str = "2.12.0";
 pub struct Setup {
     /// The repo.
     pub repo: RepoName,
+    /// The app's own word in the names of its files; none for the first app of the repo.
+    pub named: Option<AppSlug>,
     /// The folder of the app in the repo, `.` for the top.
     pub root: String,
     /// The branch that the workflow runs from and takes the Kamal config from.
@@ -120,6 +120,7 @@ impl Setup {
     pub fn of(app: &App, build: Build, scan: &Scan, environments: Vec<EnvironmentSetup>) -> Self {
         Self {
             repo: app.repo.clone(),
+            named: app.named_files.then(|| app.slug.clone()),
             root: app.root.clone(),
             default_branch: app.default_branch.clone(),
             build,
@@ -129,6 +130,11 @@ impl Setup {
             release: scan.release().map(str::to_owned),
             environments,
         }
+    }
+
+    /// What its things are called.
+    pub fn names(&self) -> Names {
+        Names::new(self.repo.clone(), self.named.clone())
     }
 }
 
@@ -228,48 +234,30 @@ impl PipelineError {
 }
 
 /// All files of the app, in a stable order: the workflow, `.kamal/secrets`, `.kamal/ssh_config`,
-/// `.kamal/hooks/pre-app-boot` and `config/deploy.ENV.yml` of every environment that has an address.
+/// the hook and the Kamal file of every environment that has an address. Those that say the same for
+/// every app of a repo have one name; the others carry the app's, but for the repo's first app.
 ///
 /// # Errors
 /// A value that could leave its place, or facts that do not fit together.
 pub fn files(setup: &Setup) -> Result<Vec<GeneratedFile>, PipelineError> {
     check::setup(setup)?;
+    let names = setup.names();
     let mut files = vec![
-        plain(WORKFLOW_PATH, workflow::content(setup)),
+        plain(&names.workflow_path(), workflow::content(setup)),
         plain(".kamal/secrets", include_str!("pipeline/templates/secrets").to_owned()),
         plain(".kamal/ssh_config", include_str!("pipeline/templates/ssh_config").to_owned()),
     ];
-    files.push(GeneratedFile { executable: true, ..plain(hook::PATH, hook::content(setup)) });
+    files.push(GeneratedFile {
+        executable: true,
+        ..plain(&hook::path(setup), hook::content(setup))
+    });
     for environment in &setup.environments {
         if let Some(address) = environment.address {
             let content = kamal::content(setup, environment, address);
-            files.push(plain(&kamal::path(environment), content));
+            files.push(plain(&names.config(&environment.path.name), content));
         }
     }
     Ok(files)
-}
-
-/// The image of an environment, without a tag: `ghcr.io/octo/shop/production`. Each environment
-/// has its own, because Kamal wants the image's `service` label to be the environment's, and two
-/// environments may differ in architecture: with one name, the second build of a commit would
-/// take the first one's image away.
-pub fn image(repo: &RepoName, environment: &EnvironmentPath) -> String {
-    format!("ghcr.io/{}/{}", repo.as_str().to_ascii_lowercase(), environment.name)
-}
-
-/// The secret of the repo that holds an environment's deploy key.
-pub fn ssh_key_secret(environment: &EnvironmentPath) -> String {
-    format!("VMKIT_SSH_KEY_{}", environment.suffix())
-}
-
-/// The variable of the repo that holds the `known_hosts` line of an environment's VM.
-pub fn known_hosts_variable(environment: &EnvironmentPath) -> String {
-    format!("VMKIT_KNOWN_HOSTS_{}", environment.suffix())
-}
-
-/// The variable or secret of the repo that holds a variable of an environment's build.
-pub fn build_variable(environment: &EnvironmentPath, key: &EnvKey) -> String {
-    format!("VMKIT_BUILD_{}__{}", key.as_str().to_ascii_uppercase(), environment.suffix())
 }
 
 /// Whether something is run beside the app on its VM, which Kamal boots apart from it.

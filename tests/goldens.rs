@@ -36,6 +36,7 @@ fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetu
 fn setup(build: Build, environments: Vec<EnvironmentSetup>) -> Setup {
     Setup {
         repo: "Octo/Shop".parse().expect("a repo"),
+        named: None,
         root: ".".to_owned(),
         default_branch: "main".to_owned(),
         build,
@@ -118,6 +119,30 @@ fn behind_traefik() -> Setup {
     setup
 }
 
+/// The second app of a repo, beside one that has the plain names.
+fn second_of_a_repo() -> Setup {
+    let mut production = environment("api/production", Arch::Amd64, Some("203.0.113.7"));
+    production.domain = Some("api.example.com".parse().expect("a domain"));
+    production.tls = true;
+    production.run.volumes =
+        [("data".parse().expect("a name"), "/data".parse().expect("a folder"))].into();
+    production.run.push_to_deploy = Some("main".parse().expect("a branch"));
+    production.run.build_variables = [(
+        "PIP_TOKEN".parse().expect("a key"),
+        BuildVariable { secret: true, mark: "0".repeat(8) },
+    )]
+    .into();
+    let kind = ServiceKind::Redis;
+    production.services =
+        vec![ServiceSetup { kind, version: kind.default_version(), memory_mb: None }];
+    let build = Build::Dockerfile { path: "apps/api/Dockerfile".to_owned() };
+    let mut setup = setup(build, vec![production]);
+    setup.named = Some("api".parse().expect("a slug"));
+    setup.root = "apps/api".to_owned();
+    setup.release = Some("bin/migrate".to_owned());
+    setup
+}
+
 fn worker_only() -> Setup {
     let mut setup = setup(
         Build::Buildpacks { language: Language::Python },
@@ -185,6 +210,7 @@ fn cases() -> Vec<(&'static str, Setup)> {
         ("node-tuned", tuned()),
         ("python-buildpacks", python),
         ("worker-only", worker_only()),
+        ("second-of-a-repo", second_of_a_repo()),
         ("dockerfile-services", setup(dockerfile(), vec![services, newer])),
     ]
 }
@@ -195,7 +221,7 @@ fn generated() -> BTreeMap<PathBuf, String> {
         let files = files(&setup).expect("a good setup");
         let pull = pull_text(&setup, &files);
         for file in files {
-            assert_eq!(file.executable, file.path.starts_with(".kamal/hooks/"));
+            assert_eq!(file.executable, file.path.starts_with(".kamal/hooks"));
             all.insert(Path::new(name).join(file.path), file.content);
         }
         let folder = Path::new(name);

@@ -205,6 +205,7 @@ fn generated(name: &str, root: &str, scan: &Scan) -> Result<(), String> {
         repo,
         default_branch: "main".to_owned(),
         root: root.to_owned(),
+        named_files: false,
         created_at: vmkit::domain::clock::Millis(0),
     };
     let folder = for_the_judges().join(name);

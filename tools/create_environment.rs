@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::environment::{Environment, Settings, Vm};
 use crate::domain::names::{BadDomain, Domain};
-use crate::mcp::{Answer, Parameters, Server, ToolError, Word, bad_name};
+use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Word, bad_name};
 use crate::operations::domains::foretold;
 use crate::operations::environments::{NewEnvironment, check, create, found};
+use crate::operations::share::place;
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
@@ -17,10 +18,12 @@ struct Input {
     environment: String,
     /// Where size and region leave it open.
     provider: Option<Provider>,
-    /// From list_sizes, such as cpx22; none with provider ssh.
+    /// From list_sizes; none with provider ssh.
     size: Option<String>,
-    /// From list_sizes, such as fsn1.
+    /// From list_sizes.
     region: Option<String>,
+    /// Instead: an environment whose VM it shares.
+    share: Option<String>,
     /// The app's port; the scan's otherwise.
     #[schemars(range(min = 1, max = 65535))]
     port: Option<u16>,
@@ -64,20 +67,22 @@ impl Server {
     #[tool(
         name = "create_environment",
         title = "Create an environment",
-        description = "Names an environment of an app and chooses its size and region. Orders nothing and costs nothing; provision_vm comes next.",
+        description = "Names an environment of an app and chooses its size and region, or whose VM it shares. Orders nothing; provision_vm or deploy comes next.",
         output_schema = schema_for_output::<Output>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn create_environment(
         &self,
         Parameters(input): Parameters<Input>,
+        call: Call,
     ) -> Result<Answer<Output>, ToolError> {
         let dry_run = input.dry_run == Some(true);
-        let new = self.new_of(input).await?;
+        let new = self.new_of(&call, input).await?;
+        let next = if new.vm.is_some() { "deploy" } else { "provision_vm" };
         let context = self.context();
         let path = new.path.to_string();
         if let Some(same) = self.same(&new).await? {
-            let text = format!("{path} exists already with these settings; next: `provision_vm`");
+            let text = format!("{path} exists already with these settings; next: `{next}`");
             return Ok(Answer::deed(
                 Word::Done,
                 text,
@@ -94,14 +99,18 @@ impl Server {
             Some(domain) => format!(" DNS: {}.", foretold(context, domain).await),
             None => String::new(),
         };
+        let ordered = match made.vm {
+            Some(vm) => format!("It shares VM {vm}, so nothing is ordered"),
+            None => "Nothing is ordered yet".to_owned(),
+        };
         let text = format!(
-            "{path}: {}.{records} Nothing is ordered yet; next: `provision_vm` with environment `{path}`",
+            "{path}: {}.{records} {ordered}; next: `{next}` with environment `{path}`",
             told(&made.settings)
         );
         Ok(Answer::deed(Word::Done, text, facts(&path, &made.settings)))
     }
 
-    async fn new_of(&self, input: Input) -> Result<NewEnvironment, ToolError> {
+    async fn new_of(&self, call: &Call, input: Input) -> Result<NewEnvironment, ToolError> {
         let path = self.new_environment(&input.environment).await?;
         let (port, health_path) = found(self.context(), &path.app).await?;
         let health_path = input.health_path.unwrap_or(health_path);
@@ -116,18 +125,39 @@ impl Server {
             Provider::DigitalOcean => "digitalocean".to_owned(),
             Provider::Ssh => Vm::OWN_MACHINE.to_owned(),
         });
+        let shared = match &input.share {
+            Some(neighbour) => {
+                if provider.is_some() || input.size.is_some() || input.region.is_some() {
+                    let message = "`share` takes provider, size and region of the VM that it names";
+                    return Err(ToolError::new("bad_argument", message).fix("leave those out"));
+                }
+                let vm = self.vm(call, Some(neighbour), None).await?;
+                Some(place(self.context(), vm).await?.vm)
+            }
+            None => None,
+        };
         let own = provider.as_deref() == Some(Vm::OWN_MACHINE);
-        let place = |given: Option<String>, field: &str| match given {
+        let place = |given: Option<String>, field: &str| {
+            match given {
             _ if own => Ok("own".to_owned()),
             Some(given) => Ok(given),
             None => Err(ToolError::new("missing_field", format!("the field `{field}` is missing"))
                 .fix(
-                    "take one from `list_sizes`, or give provider `ssh` for a machine that exists",
+                    "take one from `list_sizes`, `share` the VM of another environment, or give provider `ssh` for a machine that exists",
                 )),
+        }
+        };
+        let (provider, size, region) = match &shared {
+            Some(vm) => (Some(vm.provider.clone()), vm.size.clone(), vm.region.clone()),
+            None => (
+                provider,
+                place(input.size, "size")?.parse().map_err(bad_name)?,
+                place(input.region, "region")?.parse().map_err(bad_name)?,
+            ),
         };
         let settings = Settings {
-            size: place(input.size, "size")?.parse().map_err(bad_name)?,
-            region: place(input.region, "region")?.parse().map_err(bad_name)?,
+            size,
+            region,
             provider,
             domain: input
                 .domain
@@ -138,7 +168,7 @@ impl Server {
             health_path,
             protected,
         };
-        Ok(NewEnvironment { path, settings })
+        Ok(NewEnvironment { path, settings, vm: shared.map(|vm| vm.id) })
     }
 
     /// The environment of that name, where it is the same in everything.
@@ -146,7 +176,10 @@ impl Server {
         let store = &self.context().store;
         let known = store.environment(new.path.clone()).await;
         let known = known.map_err(crate::operations::OpError::from)?;
-        Ok(known.filter(|known| new.settings.are(&known.settings)))
+        let same = |known: &Environment| {
+            new.settings.are(&known.settings) && new.vm.is_none_or(|vm| known.vm == Some(vm))
+        };
+        Ok(known.filter(same))
     }
 }
 

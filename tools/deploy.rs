@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Work, ask, resize_first};
 use crate::operations::deploy::{DeployRequest, Version, start};
 use crate::operations::resize_vm::wanted;
+use crate::operations::test_build;
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
@@ -16,12 +17,14 @@ struct Input {
     /// Branch, tag or commit to build (the default branch otherwise); `current` takes the live version without a build and applies env changes.
     #[serde(rename = "ref")]
     git_ref: Option<String>,
-    /// Another environment of the app, such as shop/staging: its live image, without a build. Not with ref.
+    /// Another environment of the app: its live image, without a build. Not with ref.
     from: Option<String>,
     /// The commit that ref must be at, against an unpushed one.
     expect_sha: Option<String>,
     /// Codes of blocking rows of scan_repo that the user accepts, such as state_on_disk.
     ignore_checks: Option<Vec<String>>,
+    /// Only build the image; needs no VM.
+    build_only: Option<bool>,
     /// Only say what would be deployed.
     dry_run: Option<bool>,
     #[schemars(range(min = 0, max = 50))]
@@ -49,12 +52,13 @@ impl Server {
                 let message = "`ref` and `from` were both given, and each names another version";
                 return Err(ToolError::new("bad_argument", message).fix("give one of them"));
             }
-            (None, Some(from)) => Version::From(self.environment(&from).await?),
+            (None, Some(from)) => Version::From(self.other_environment(&call, &from).await?),
             (Some(name), None) if name == "current" => Version::Current,
             (other, None) => Version::Ref(other),
         };
         let environment = self.environment(&input.environment).await?;
-        if let Some(plan) = wanted(self.context(), &environment).await? {
+        let only = input.build_only == Some(true);
+        if !only && let Some(plan) = wanted(self.context(), &environment).await? {
             return Ok(resize_first(&environment, &plan));
         }
         let ignore_checks = input.ignore_checks.unwrap_or_default();
@@ -64,7 +68,10 @@ impl Server {
             return self.preview(&request).await;
         }
         let ask = ask(&call, input.reason, input.idempotency_key);
-        let operation = start(self.context(), request, ask).await?;
+        let operation = match only {
+            true => test_build::start(self.context(), request, ask).await?,
+            false => start(self.context(), request, ask).await?,
+        };
         self.follow(&mut call, operation, input.wait_seconds).await
     }
 }

@@ -5,13 +5,16 @@ use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::mcp::{Answer, Parameters, Server, ToolError, line};
+use crate::mcp::{Answer, Call, Parameters, Server, ToolError, line};
+use crate::operations::env::{Differs, between};
 use crate::queries::env::{EnvList, list};
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
     /// Such as shop/staging.
     environment: String,
+    /// Another environment: also say which keys differ.
+    compare: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -21,6 +24,8 @@ struct Output {
     revision: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     live_revision: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -47,10 +52,24 @@ impl Server {
     async fn list_env(
         &self,
         Parameters(input): Parameters<Input>,
+        call: Call,
     ) -> Result<Answer<Output>, ToolError> {
         let path = self.environment(&input.environment).await?;
         let context = self.context();
-        let facts = facts(list(&context.store, &context.vault, &path).await?);
+        let mut facts = facts(list(&context.store, &context.vault, &path).await?);
+        if let Some(other) = input.compare {
+            let other = self.other_environment(&call, &other).await?;
+            let keys = between(&context.store, &path, &other).await?;
+            let one = |(key, differs)| match differs {
+                Differs::Added => format!("{key}: not in {other}"),
+                Differs::Changed => format!("{key}: another value or class than in {other}"),
+                Differs::Removed => format!("{key}: only in {other}"),
+            };
+            facts.differences = keys.into_iter().map(one).collect();
+            if facts.differences.is_empty() {
+                facts.differences.push(format!("the keys and values are those of {other}"));
+            }
+        }
         Ok(Answer::facts(text(&facts), facts))
     }
 }
@@ -69,6 +88,7 @@ fn facts(list: EnvList) -> Output {
         unset_pending: list.unset_pending.iter().map(ToString::to_string).collect(),
         revision: list.environment.env_revision,
         live_revision: list.live_revision,
+        differences: Vec::new(),
     }
 }
 
@@ -95,6 +115,7 @@ fn text(facts: &Output) -> String {
             facts.unset_pending.join(", ")
         ));
     }
+    lines.extend(facts.differences.iter().cloned());
     let pending = facts.variables.iter().any(|one| !one.applied) || !facts.unset_pending.is_empty();
     if pending && facts.live_revision.is_some() {
         lines.push("to apply: `deploy` with ref `current`".to_owned());

@@ -1,6 +1,6 @@
 //! `set_env`: sets and unsets env values; what runs does not change by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rmcp::handler::server::tool::schema_for_output;
 use rmcp::{tool, tool_router};
@@ -8,11 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::env_values::{EnvClass, parse};
+use crate::domain::names::{EnvKey, EnvironmentPath};
 use crate::domain::secret::Secret;
-use crate::mcp::{Answer, Parameters, Server, ToolError, Word, bad_name};
+use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Word, bad_name};
 use crate::operations::OpError;
 use crate::operations::build_env;
-use crate::operations::env::{Change, Changed, set};
+use crate::operations::env::{Change, Changed, copied, generated, set};
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
@@ -22,6 +23,11 @@ struct Input {
     set: Option<BTreeMap<String, String>>,
     /// Names to remove.
     unset: Option<Vec<String>>,
+    /// Names that get a random secret, unless set.
+    generate: Option<Vec<String>>,
+    /// An environment to copy from: the keys in copy, else those missing here.
+    copy_from: Option<String>,
+    copy: Option<Vec<String>>,
     /// secret (default, never shown again) or plain (readable, such as LOG_LEVEL).
     class: Option<Class>,
     /// runtime (default), or build: seen while the image is built, kept at GitHub.
@@ -63,18 +69,19 @@ impl Server {
     #[tool(
         name = "set_env",
         title = "Set env variables",
-        description = "Sets and unsets env variables of an environment; merges, never replaces all. What runs keeps the old values until `deploy` with ref `current`.",
+        description = "Sets, unsets, copies and generates env variables of an environment; merges, never replaces all. What runs keeps the old values until `deploy` with ref `current`.",
         output_schema = schema_for_output::<Output>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
     async fn set_env(
         &self,
         Parameters(input): Parameters<Input>,
+        call: Call,
     ) -> Result<Answer<Output>, ToolError> {
         let path = self.environment(&input.environment).await?;
         let dry_run = input.dry_run == Some(true);
         let build = input.scope == Some(Scope::Build);
-        let changes = changes(input)?;
+        let changes = self.changes(&call, &path, input).await?;
         if dry_run {
             let keys: Vec<String> = changes.iter().map(|change| change.key.to_string()).collect();
             let text = format!("these could be changed in {path}: {}", keys.join(", "));
@@ -98,7 +105,53 @@ impl Server {
     }
 }
 
-fn changes(input: Input) -> Result<Vec<Change>, ToolError> {
+impl Server {
+    async fn changes(
+        &self,
+        call: &Call,
+        path: &EnvironmentPath,
+        mut input: Input,
+    ) -> Result<Vec<Change>, ToolError> {
+        let names = |given: Option<Vec<String>>| -> Result<Vec<EnvKey>, ToolError> {
+            let parsed: Result<_, _> =
+                given.unwrap_or_default().iter().map(|name| name.parse()).collect();
+            parsed.map_err(bad_name)
+        };
+        let copy = names(input.copy.take())?;
+        let generate = names(input.generate.take())?;
+        let build = input.scope == Some(Scope::Build);
+        if build && (!generate.is_empty() || input.copy_from.is_some()) {
+            let message = "`generate` and `copy_from` are for runtime values: those of builds lie at GitHub, where nobody can read them";
+            return Err(ToolError::new("bad_argument", message).fix("pass `set` with the values"));
+        }
+        let mut all = generated(self.context(), path, generate).await?;
+        match input.copy_from.take() {
+            Some(from) => {
+                let from = self.other_environment(call, &from).await?;
+                all.extend(copied(self.context(), path, &from, &copy).await?);
+            }
+            None if !copy.is_empty() => {
+                let message = "`copy` names keys, and `copy_from` does not say of what environment";
+                return Err(ToolError::new("bad_argument", message).fix("give `copy_from` too"));
+            }
+            None => {}
+        }
+        all.extend(given(input)?);
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = all.iter().find(|one| !seen.insert(one.key.clone())) {
+            let message = format!("`{}` is given more than once", twice.key);
+            return Err(ToolError::new("bad_argument", message).fix("say one thing of each key"));
+        }
+        if all.is_empty() {
+            let message = "none of `set`, `unset`, `generate` and `copy_from` names a variable";
+            return Err(ToolError::new("nothing_to_do", message)
+                .fix("pass `set` with names and values, or `unset` with names"));
+        }
+        Ok(all)
+    }
+}
+
+fn given(input: Input) -> Result<Vec<Change>, ToolError> {
     let class = match input.class {
         Some(Class::Plain) => EnvClass::Plain,
         Some(Class::Secret) | None => EnvClass::Secret,
@@ -111,10 +164,6 @@ fn changes(input: Input) -> Result<Vec<Change>, ToolError> {
     for name in input.unset.unwrap_or_default() {
         let key = name.parse().map_err(bad_name)?;
         changes.push(Change { key, value: None, class });
-    }
-    if changes.is_empty() {
-        return Err(ToolError::new("nothing_to_do", "neither `set` nor `unset` names a variable")
-            .fix("pass `set` with names and values, or `unset` with names"));
     }
     Ok(changes)
 }

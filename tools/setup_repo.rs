@@ -18,11 +18,11 @@ struct Input {
     app: Option<String>,
     /// The app's folder in a monorepo.
     root: Option<String>,
-    /// Environments that the workflow knows from the start, such as staging.
+    /// Environments for the workflow to know, such as staging.
     environments: Option<Vec<String>>,
     /// How later changes of these files arrive: `pr` (default), `auto_merge`, or `direct` on an unguarded default branch.
     changes: Option<Arrival>,
-    /// Only a table of what stands in the way, before a VM is bought.
+    /// Only a table of what stands in the way.
     check: Option<bool>,
     /// Only say what the pull request would hold.
     dry_run: Option<bool>,

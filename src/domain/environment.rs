@@ -27,6 +27,8 @@ pub struct App {
     pub default_branch: String,
     /// The folder of the app in the repo, `.` for the top.
     pub root: String,
+    /// Whether its files, images and secrets carry its name: those of the repo's first app do not.
+    pub named_files: bool,
     /// When it was made.
     pub created_at: Millis,
 }

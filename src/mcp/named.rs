@@ -24,6 +24,22 @@ impl Server {
         Err(self.not_an_environment(given).await?)
     }
 
+    /// An environment beside the one that the call is about: a key for some environments has to be for
+    /// this one too.
+    pub(crate) async fn other_environment(
+        &self,
+        call: &Call,
+        given: &str,
+    ) -> Result<EnvironmentPath, ToolError> {
+        let path = self.environment(given).await?;
+        if call.caller().may_see(&path) {
+            return Ok(path);
+        }
+        let message = format!("this key is not for the environment `{path}`");
+        let fix = "ask the owner for a key for both of them (`vmkit keys create`)";
+        Err(ToolError::new("place_not_allowed", message).fix(fix))
+    }
+
     /// A VM, by its own id or by an environment on it. Whoever lives on it is touched too, so a key
     /// for some environments has to be for all of them.
     pub(crate) async fn vm(

@@ -8,7 +8,7 @@ use crate::domain::env_values::EnvClass;
 use crate::domain::environment::Environment;
 use crate::domain::names::EnvironmentPath;
 use crate::domain::run_settings::BuildVariable;
-use crate::pipeline::build_variable;
+use crate::pipeline::Names;
 
 /// How often a change is tried while others change the environment's settings.
 const TRIES: u32 = 5;
@@ -30,7 +30,7 @@ pub async fn set(
     let mut changed =
         Changed { environment: after.clone(), keys: vec![], unchanged: vec![], warnings: vec![] };
     for change in changes {
-        let name = build_variable(path, &change.key);
+        let name = Names::of(&row.app).build_variable(path, &change.key);
         let was = before.run.build_variables.get(&change.key);
         // A name is in one of the two stores: in the other one a former value would stay.
         let moved = was.is_none_or(|was| was.secret != (change.class == EnvClass::Secret));
@@ -89,7 +89,7 @@ pub(super) async fn forget(context: &Context, path: &EnvironmentPath) -> Result<
     let row = app(&context.store, &path.app).await?;
     let github = context.accounts.github().await?;
     for (key, variable) in &environment.run.build_variables {
-        let name = build_variable(path, key);
+        let name = Names::of(&row.app).build_variable(path, key);
         match variable.secret {
             true => github.delete_secret(&row.app.repo, &name).await?,
             false => github.delete_variable(&row.app.repo, &name).await?,

@@ -193,7 +193,7 @@ impl Way<'_> {
         seen: &mut Difference,
     ) -> Result<(), OpError> {
         let (store, github, row) = (&self.context.store, self.github, self.row);
-        let name = &row.app.repo;
+        let (name, names) = (&row.app.repo, setup.names());
         let there = github.read_file(name, README, git_ref).await?;
         if there.is_none() {
             for other in READMES {
@@ -205,7 +205,7 @@ impl Way<'_> {
         let known = store.written_contents(row.app.id, README.to_owned()).await?;
         let old = there.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let old = old.unwrap_or_default();
-        let theirs = match readme_section(&old) {
+        let theirs = match readme_section(&old, &names) {
             Some(section) => !known.is_empty() && !known.iter().any(|one| one == section),
             // Only the set-up brings it.
             None => self.branch == CONFIG_BRANCH,
@@ -214,7 +214,7 @@ impl Way<'_> {
         if theirs || new == old {
             return Ok(());
         }
-        if let Some(section) = readme_section(&new) {
+        if let Some(section) = readme_section(&new, &names) {
             seen.written.insert(README.to_owned(), Written::of(section));
         }
         seen.before.insert(README.to_owned(), old);

@@ -18,7 +18,7 @@ use crate::domain::names::{
 };
 use crate::domain::operation::OperationState;
 use crate::domain::run_settings::{ProxyKind, Release, RunSettings};
-use crate::pipeline::{WEB, WORKFLOW_PATH};
+use crate::pipeline::{Names, WEB};
 use crate::store::{AppRow, Changes, Failure, Lock, LockMode, NewOperation, OperationRow};
 
 pub(super) const KIND: &str = "configure_app";
@@ -340,7 +340,8 @@ impl ConfigureApp {
         let row = app(&context.store, &self.params.path.app).await?;
         let github = context.accounts.github().await?;
         let (name, branch) = (&row.app.repo, &row.app.default_branch);
-        if github.read_file(name, WORKFLOW_PATH, branch).await?.is_none() {
+        let workflow = Names::of(&row.app).workflow_path();
+        if github.read_file(name, &workflow, branch).await?.is_none() {
             let notes = vec![format!(
                 "the repo is not set up yet: call `setup_repo` again, and its pull request has these settings too"
             )];

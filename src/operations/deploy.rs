@@ -20,7 +20,7 @@ use crate::domain::environment::{Environment, VmState};
 use crate::domain::ids::{DeployId, EnvironmentId, OperationId, VmId};
 use crate::domain::names::{CommitSha, EnvironmentName, EnvironmentPath};
 use crate::domain::size::Arch;
-use crate::pipeline::WORKFLOW_PATH;
+use crate::pipeline::Names;
 use crate::store::{AppRow, Lock, LockMode, NewOperation, OperationRow};
 
 pub(super) const KIND: &str = "deploy";
@@ -298,6 +298,26 @@ async fn resolve(
     Ok(Resolved { committed_at, ..resolved })
 }
 
+/// The commit that a request to build something is for, and the first line of its message, where
+/// nothing stands in the way of its build.
+pub(super) async fn buildable(
+    context: &Context,
+    request: &DeployRequest,
+    row: &AppRow,
+    environment: &Environment,
+) -> Result<(CommitSha, String), OpError> {
+    let git_ref = match &request.version {
+        Version::Ref(git_ref) => git_ref.as_deref(),
+        Version::Current | Version::From(_) | Version::Release { .. } => None,
+    };
+    // What is needed beside the app, and what is lost of its disk, concerns what runs.
+    let mut ignored = request.ignore_checks.clone();
+    ignored.push("state_on_disk".to_owned());
+    let resolved = build(context, row, environment, git_ref, &ignored).await?;
+    expect(request, &resolved)?;
+    Ok((resolved.commit, resolved.subject))
+}
+
 /// A deploy's identity is its commit, its env revision and its action: a repeat while it runs is
 /// the same deploy.
 async fn same_deploy(
@@ -353,8 +373,9 @@ async fn build(
         return Err(OpError::Blocked { app, reasons: missing.join("; ") });
     }
     let (name, branch) = (&row.app.repo, &row.app.default_branch);
-    if github.read_file(name, WORKFLOW_PATH, branch).await?.is_none() {
-        let missing = format!("`{WORKFLOW_PATH}`");
+    let workflow = Names::of(&row.app).workflow_path();
+    if github.read_file(name, &workflow, branch).await?.is_none() {
+        let missing = format!("`{workflow}`");
         return Err(OpError::NotSetUp { repo: name.to_string(), missing });
     }
     let commit = repo::resolve(&github, name, git_ref.unwrap_or(branch)).await?;

@@ -6,6 +6,7 @@ use super::{Context, OpError, env, repo};
 use crate::domain::env_values;
 use crate::domain::environment::Vm;
 use crate::domain::names::EnvironmentPath;
+use crate::pipeline::Names;
 
 /// One file of the bundle.
 #[derive(Clone)]
@@ -33,7 +34,7 @@ pub async fn bundle(
     let no_vm = || OpError::NoVm { environment: path.to_string() };
     let vm = context.store.vm(environment.vm.ok_or_else(no_vm)?).await?.ok_or_else(no_vm)?.vm;
     let (_, generated) = repo::wanted_files(context, &row).await?;
-    let config = format!("config/deploy.{}.yml", path.name);
+    let config = Names::of(&row.app).config(&path.name);
     let mut files: Vec<BundleFile> = generated
         .into_iter()
         .filter(|file| !file.path.starts_with("config/") || file.path == config)
@@ -57,7 +58,7 @@ pub async fn bundle(
             private: true,
         });
     }
-    let readme = readme(path, &vm, &row.app.repo.to_string(), &keys, secrets);
+    let readme = readme(path, &vm, (row.app.repo.as_str(), &config), &keys, secrets);
     files.insert(0, plain("README.md".to_owned(), readme));
     Ok(files)
 }
@@ -66,7 +67,13 @@ fn plain(path: String, content: String) -> BundleFile {
     BundleFile { path, content: content.into_bytes(), private: false }
 }
 
-fn readme(path: &EnvironmentPath, vm: &Vm, repo: &str, keys: &[String], secrets: bool) -> String {
+fn readme(
+    path: &EnvironmentPath,
+    vm: &Vm,
+    (repo, config): (&str, &str),
+    keys: &[String],
+    secrets: bool,
+) -> String {
     let address = vm.address.map(|address| address.to_string()).unwrap_or_default();
     let (env, service) = (&path.name, path.service());
     let file = format!("/etc/vmkit/env/{}/{env}.env", path.app);
@@ -96,7 +103,7 @@ In a checkout of {repo} that holds the files of this bundle, with Kamal 2.12 or 
 `docker build --label service={service}` and `docker push`):
 
     export KAMAL_REGISTRY_PASSWORD=... # a GitHub token that may read packages
-    kamal deploy -c config/deploy.{env}.yml --skip-push --version=COMMIT
+    kamal deploy -c {config} --skip-push --version=COMMIT
 
 The Actions workflow in the repo goes on working too: run it by hand from the Actions tab.
 
@@ -106,13 +113,13 @@ Keys: {keys}. {values}
 The app reads {file} when a container starts:
 
     ssh admin@{address} sudo editor {file}
-    kamal deploy -c config/deploy.{env}.yml --skip-push --version=THE_LIVE_COMMIT
+    kamal deploy -c {config} --skip-push --version=THE_LIVE_COMMIT
 
 Keep the file root:kamal 0640.
 
 ## Roll back, look, restart
 
-    kamal rollback -c config/deploy.{env}.yml COMMIT
+    kamal rollback -c {config} COMMIT
     ssh admin@{address} sudo journalctl -t {service} -f
     ssh admin@{address} sudo reboot    # everything comes back by itself
 

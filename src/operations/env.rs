@@ -1,7 +1,7 @@
 //! `set_env`: env values by revision. Only our own file changes; a deploy applies them.
 
 use super::environments::environment;
-use super::services::ServiceError;
+use super::services::{ServiceError, password};
 use super::{Context, OpError};
 use crate::domain::env_values::{self, EnvClass, EnvWarning};
 use crate::domain::environment::Environment;
@@ -149,6 +149,94 @@ pub(super) async fn of_service(
     put(context, path, &changes).await
 }
 
+/// The values of another environment, as changes for this one: the named keys, or every one that this
+/// environment does not have. What belongs to that environment alone stays there: the addresses of
+/// the services beside its app.
+///
+/// # Errors
+/// A named key is not set there, or there is nothing to copy.
+pub async fn copied(
+    context: &Context,
+    path: &EnvironmentPath,
+    from: &EnvironmentPath,
+    keys: &[EnvKey],
+) -> Result<Vec<Change>, OpError> {
+    let (here, there) =
+        (environment(&context.store, path).await?, environment(&context.store, from).await?);
+    let source = context.store.env_at(there.id, there.env_revision).await?;
+    let own = context.store.env_at(here.id, here.env_revision).await?;
+    if let Some(key) = keys.iter().find(|key| !source.iter().any(|row| row.key == **key)) {
+        return Err(OpError::Nothing { what: format!("`{key}` is not set in `{from}`") });
+    }
+    let services = context.store.services(there.id).await?;
+    let mut changes = Vec::new();
+    for row in source {
+        let of = ServiceKind::of_key(row.key.as_str());
+        let address = of.is_some_and(|kind| services.iter().any(|one| one.kind == kind));
+        let wanted = match keys {
+            [] => !address && !own.iter().any(|known| known.key == row.key),
+            keys => keys.contains(&row.key),
+        };
+        if !wanted {
+            continue;
+        }
+        if address {
+            let what = format!("`{}` leads to a service beside `{from}`", row.key);
+            return Err(OpError::Nothing { what });
+        }
+        if let Some(value) = open(&context.vault, there.id, &row)? {
+            changes.push(Change { key: row.key, value: Some(value), class: row.class });
+        }
+    }
+    if changes.is_empty() {
+        let what = format!("`{path}` has every key of `{from}` already; name those to copy over");
+        return Err(OpError::Nothing { what });
+    }
+    Ok(changes)
+}
+
+/// Values that nobody has seen: random letters and digits, which stand in a URL and in a shell as
+/// they are. A key that is set keeps its value, so that a repeated call takes no key away from data
+/// that was sealed with it.
+///
+/// # Errors
+/// The environment does not exist.
+pub async fn generated(
+    context: &Context,
+    path: &EnvironmentPath,
+    keys: Vec<EnvKey>,
+) -> Result<Vec<Change>, OpError> {
+    let here = environment(&context.store, path).await?;
+    let own = context.store.env_at(here.id, here.env_revision).await?;
+    let mut changes = Vec::new();
+    for key in keys {
+        changes.push(match own.iter().find(|row| row.key == key) {
+            Some(row) => {
+                let value = open(&context.vault, here.id, row)?;
+                Change { key, value, class: row.class }
+            }
+            None => Change { key, value: Some(password()), class: EnvClass::Secret },
+        });
+    }
+    Ok(changes)
+}
+
+/// How the keys of one environment differ from those of another, by name: added ones are set in
+/// `path` alone, removed ones in `other` alone. Values are compared by their marks.
+///
+/// # Errors
+/// One of them does not exist.
+pub async fn between(
+    store: &Store,
+    path: &EnvironmentPath,
+    other: &EnvironmentPath,
+) -> Result<Vec<(EnvKey, Differs)>, OpError> {
+    let (here, there) = (environment(store, path).await?, environment(store, other).await?);
+    let before = store.env_at(there.id, there.env_revision).await?;
+    let after = store.env_at(here.id, here.env_revision).await?;
+    Ok(differences(&before, &after))
+}
+
 async fn put(
     context: &Context,
     path: &EnvironmentPath,
@@ -257,9 +345,13 @@ pub async fn difference(
 ) -> Result<Vec<(EnvKey, Differs)>, OpError> {
     let before = store.env_at(environment, from).await?;
     let after = store.env_at(environment, to).await?;
+    Ok(differences(&before, &after))
+}
+
+fn differences(before: &[EnvRow], after: &[EnvRow]) -> Vec<(EnvKey, Differs)> {
     let same = |a: &EnvRow, b: &EnvRow| a.mark == b.mark && a.class == b.class;
     let mut keys = Vec::new();
-    for new in &after {
+    for new in after {
         match before.iter().find(|old| old.key == new.key) {
             None => keys.push((new.key.clone(), Differs::Added)),
             Some(old) if !same(old, new) => keys.push((new.key.clone(), Differs::Changed)),
@@ -269,5 +361,5 @@ pub async fn difference(
     let gone = before.iter().filter(|old| !after.iter().any(|new| new.key == old.key));
     keys.extend(gone.map(|old| (old.key.clone(), Differs::Removed)));
     keys.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(keys)
+    keys
 }

@@ -1,9 +1,9 @@
 //! Naming environments, and finding them by name.
 
 use super::catalogue::{Age, catalogue};
-use super::{Context, OpError};
+use super::{Context, OpError, share};
 use crate::domain::environment::{Environment, Settings, Vm};
-use crate::domain::ids::EnvironmentId;
+use crate::domain::ids::{EnvironmentId, VmId};
 use crate::domain::names::{AppSlug, EnvironmentPath};
 use crate::domain::retirement::RetirementState;
 use crate::domain::run_settings::RunSettings;
@@ -66,6 +66,8 @@ pub struct NewEnvironment {
     pub path: EnvironmentPath,
     /// Its settings; port and health path come from the scan where nobody chose them.
     pub settings: Settings,
+    /// A VM that it shares with the environments on it; none where one is to be ordered.
+    pub vm: Option<VmId>,
 }
 
 /// The port and the health path that the scan of an app found, for settings that nobody chose.
@@ -77,12 +79,20 @@ pub async fn found(context: &Context, slug: &AppSlug) -> Result<(u16, String), O
     Ok((scan.port, scan.health_path))
 }
 
-/// Whether an environment could be named so, and with these settings; of which cloud its size is.
-/// Changes nothing.
+/// What a new environment will be run as, and of which cloud its size is.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    app: AppRow,
+    provider: String,
+    run: RunSettings,
+}
+
+/// Whether an environment could be named so, and with these settings. Changes nothing.
 ///
 /// # Errors
-/// [`OpError::UnknownApp`], [`OpError::EnvironmentExists`], or a size that the region does not have.
-pub async fn check(context: &Context, new: &NewEnvironment) -> Result<(AppRow, String), OpError> {
+/// [`OpError::UnknownApp`], [`OpError::EnvironmentExists`], a size that the region does not have, or
+/// a VM that it cannot share.
+pub async fn check(context: &Context, new: &NewEnvironment) -> Result<Checked, OpError> {
     let app = app(&context.store, &new.path.app).await?;
     if context.store.environment(new.path.clone()).await?.is_some() {
         return Err(OpError::EnvironmentExists { environment: new.path.to_string() });
@@ -93,26 +103,32 @@ pub async fn check(context: &Context, new: &NewEnvironment) -> Result<(AppRow, S
         let (domain, environment) = (domain.to_string(), owner.to_string());
         return Err(OpError::DomainTaken { domain, environment });
     }
+    if let Some(vm) = new.vm {
+        let run = share::may_move_in(context, &app, &new.path, &new.settings, vm).await?;
+        let provider = share::place(context, vm).await?.vm.provider;
+        return Ok(Checked { app, provider, run });
+    }
+    let run = RunSettings::default();
     if new.settings.provider.as_deref() == Some(Vm::OWN_MACHINE) {
-        return Ok((app, Vm::OWN_MACHINE.to_owned()));
+        return Ok(Checked { app, provider: Vm::OWN_MACHINE.to_owned(), run });
     }
     let size = catalogue(context, Age::Now).await?.pick(&new.settings)?;
-    Ok((app, size.provider))
+    Ok(Checked { app, provider: size.provider, run })
 }
 
 /// Names an environment of an app; touches nothing outside.
 ///
 /// # Errors
-/// [`OpError::UnknownApp`], [`OpError::EnvironmentExists`], or a size that the region does not have.
+/// As [`check`].
 pub async fn create(context: &Context, new: NewEnvironment) -> Result<Environment, OpError> {
-    let (app, provider) = check(context, &new).await?;
+    let Checked { app, provider, run } = check(context, &new).await?;
     let environment = Environment {
         id: EnvironmentId::generate(),
         app: app.app.id,
         path: new.path,
-        vm: None,
+        vm: new.vm,
         settings: Settings { provider: Some(provider), ..new.settings },
-        run: RunSettings::default(),
+        run,
         env_revision: 0,
         created_at: context.clock.now(),
     };

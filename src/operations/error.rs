@@ -2,6 +2,7 @@
 
 use super::adopt_vm::AdoptError;
 use super::services::ServiceError;
+use super::share::ShareError;
 use crate::accounts::AccountError;
 use crate::agent_releases::AgentReleaseError;
 use crate::bootstrap::BootstrapError;
@@ -190,6 +191,8 @@ pub enum OpError {
     NoCertificate { domain: String, reason: String },
     #[error(transparent)]
     Service(#[from] ServiceError),
+    #[error(transparent)]
+    Share(#[from] ShareError),
     #[error("stopped as asked")]
     Cancelled,
     #[error("interrupted {minutes} minutes ago, and a {tool} is not resumed unasked after 10")]
@@ -291,6 +294,7 @@ impl OpError {
             Self::LeadsElsewhere { .. } => "leads_elsewhere",
             Self::NoCertificate { .. } => "no_certificate",
             Self::Service(error) => error.code(),
+            Self::Share(error) => error.code(),
             Self::Cancelled => "cancelled",
             Self::Interrupted { .. } => Self::INTERRUPTED,
             Self::UnknownVm { .. } => "unknown_vm",
@@ -424,6 +428,7 @@ impl OpError {
             Self::Resolve(_) => "call `manage_domain` with action `verify` later".into(),
             Self::Fleet(_) => "call `get_status`: the VM may be off or cut off".into(),
             Self::Service(error) => error.fix(),
+            Self::Share(error) => error.fix(),
             Self::Pipeline(_) | Self::Bootstrap(_) => "mend the setting that is named".into(),
             Self::Store(_) => "run `vmkit doctor`".into(),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Context, OpError, Run};
 use crate::domain::names::EnvironmentName;
 use crate::github::{Conclusion, GitHub, JobFacts, RunFacts, RunStatus};
-use crate::pipeline::WORKFLOW_FILE;
+use crate::pipeline::Names;
 use crate::store::AppRow;
 
 /// How long a run may take before we stop waiting for it.
@@ -15,6 +15,14 @@ const RUN_WAIT: Duration = Duration::from_secs(30 * 60);
 const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 /// How often a run that is being cancelled is looked at.
 const STOP_LOOKS: u32 = 240;
+
+/// What a run is asked to do.
+pub(super) struct Asked<'a> {
+    /// The workflow's action.
+    pub(super) action: &'a str,
+    /// The inputs of that action.
+    pub(super) more: BTreeMap<&'a str, &'a str>,
+}
 
 /// A run of the deploy workflow.
 pub(super) struct Work<'a> {
@@ -30,33 +38,38 @@ impl Work<'_> {
     pub(super) async fn start(
         &self,
         environment: &EnvironmentName,
-        action: &str,
-        service: &str,
+        asked: Asked<'_>,
         again: bool,
     ) -> Result<Option<RunFacts>, OpError> {
         if again && let Some(found) = self.find(3).await? {
             return Ok(Some(found));
         }
-        let inputs = BTreeMap::from([
+        let mut inputs = BTreeMap::from([
             ("environment".to_owned(), environment.to_string()),
-            ("action".to_owned(), action.to_owned()),
-            ("service".to_owned(), service.to_owned()),
+            ("action".to_owned(), asked.action.to_owned()),
             ("deploy_id".to_owned(), self.nonce.clone()),
         ]);
+        let more = asked.more.into_iter();
+        inputs.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let (name, branch) = (&self.row.app.repo, &self.row.app.default_branch);
-        match self.github.dispatch(name, WORKFLOW_FILE, branch, &inputs).await? {
+        match self
+            .github
+            .dispatch(name, &Names::of(&self.row.app).workflow_file(), branch, &inputs)
+            .await?
+        {
             Some(id) => Ok(Some(self.github.run(name, id).await?)),
             None => self.find(20).await,
         }
     }
 
     async fn find(&self, looks: u32) -> Result<Option<RunFacts>, OpError> {
+        let file = Names::of(&self.row.app).workflow_file();
         for look in 0..looks {
             if look > 0 {
                 tokio::time::sleep(LOOK.0 * look.min(8)).await;
             }
-            let found = self.github.find_run(&self.row.app.repo, WORKFLOW_FILE, &self.nonce);
-            if let Some(found) = found.await? {
+            let found = self.github.find_run(&self.row.app.repo, &file, &self.nonce).await?;
+            if let Some(found) = found {
                 return Ok(Some(found));
             }
         }

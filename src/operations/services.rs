@@ -12,6 +12,7 @@ mod status;
 mod steps;
 
 pub use error::ServiceError;
+pub(super) use files::password;
 pub use status::{ServiceView, of, views};
 pub(super) use steps::load;
 
@@ -25,7 +26,7 @@ use crate::domain::ids::{EnvironmentId, OperationId, SecretId, ServiceId, VmId};
 use crate::domain::names::EnvironmentPath;
 use crate::domain::service::{Service, ServiceKind, ServiceState, ServiceVersion};
 use crate::fleet::FleetError;
-use crate::pipeline::WORKFLOW_PATH;
+use crate::pipeline::Names;
 use crate::store::{Lock, LockMode, NewOperation};
 
 pub(super) const KIND: &str = "manage_service";
@@ -221,10 +222,11 @@ async fn set_up(context: &Context, environment: &Environment) -> Result<(), OpEr
     let row = app(&context.store, &environment.path.app).await?;
     let github = context.accounts.github().await?;
     let (name, branch) = (&row.app.repo, &row.app.default_branch);
-    if github.read_file(name, WORKFLOW_PATH, branch).await?.is_some() {
+    let workflow = Names::of(&row.app).workflow_path();
+    if github.read_file(name, &workflow, branch).await?.is_some() {
         return Ok(());
     }
-    Err(OpError::NotSetUp { repo: name.to_string(), missing: format!("`{WORKFLOW_PATH}`") })
+    Err(OpError::NotSetUp { repo: name.to_string(), missing: format!("`{workflow}`") })
 }
 
 /// What would be done, one line each. Changes nothing.

@@ -118,6 +118,7 @@ pub async fn preview(context: &Context, request: &SetupRequest) -> Result<Previe
         repo: scanned.repo.full_name.clone(),
         default_branch: scanned.repo.default_branch.clone(),
         root: request.root.clone(),
+        named_files: is_another(context, &scanned, &request.root).await?,
         created_at: context.clock.now(),
     };
     let path =
@@ -158,6 +159,16 @@ fn planned(path: EnvironmentPath, scanned: &Scanned) -> EnvironmentSetup {
     }
 }
 
+/// Whether the repo has an app already, in another folder.
+async fn is_another(context: &Context, scanned: &Scanned, root: &str) -> Result<bool, OpError> {
+    let apps = context.store.apps().await?;
+    let mut of_repo = apps.iter().filter(|row| row.app.repo_id == scanned.repo.id);
+    Ok(match of_repo.clone().find(|row| row.app.root == root) {
+        Some(known) => known.app.named_files,
+        None => of_repo.next().is_some(),
+    })
+}
+
 async fn note_app(
     context: &Context,
     request: &SetupRequest,
@@ -183,6 +194,7 @@ async fn note_app(
             repo: repo.full_name.clone(),
             default_branch: repo.default_branch.clone(),
             root: request.root.clone(),
+            named_files: false, // the store knows
             created_at: context.clock.now(),
         },
         changes: request.changes,

@@ -61,7 +61,8 @@ pub(crate) fn kinds() -> Vec<(Kind, u32)> {
         Kind::ConfigureApp => Some(Kind::ManageService),
         Kind::ManageService => Some(Kind::RemoveService),
         Kind::RemoveService => Some(Kind::ControlApp),
-        Kind::ControlApp => None,
+        Kind::ControlApp => Some(Kind::TestBuild),
+        Kind::TestBuild => None,
     };
     let all = std::iter::successors(Some(Kind::SetupRepo), |kind| next(*kind));
     all.map(|kind| (kind, kind.version())).collect()

@@ -7,10 +7,12 @@
 
 use super::roles::Start;
 use super::scan::Build;
-use super::{EnvironmentSetup, Setup, env_file, image, kamal, volume};
+use super::{EnvironmentSetup, Setup, env_file, volume};
 
 /// Where it lies in the repo.
-pub(super) const PATH: &str = ".kamal/hooks/pre-app-boot";
+pub(super) fn path(setup: &Setup) -> String {
+    format!("{}/pre-app-boot", setup.names().hooks())
+}
 
 const HEAD: &str = "#!/bin/sh
 # Written by VMKit. Kamal runs it where the deploy runs, once the new image is on the VM and before
@@ -33,8 +35,9 @@ fn case(setup: &Setup, environment: &EnvironmentSetup) -> Option<String> {
     if release.is_none() && environment.run.volumes.is_empty() {
         return None;
     }
-    let (service, config) = (environment.path.service(), kamal::path(environment));
-    let image = format!("{}:$KAMAL_VERSION", image(&setup.repo, &environment.path));
+    let (names, name) = (setup.names(), &environment.path.name);
+    let (service, config) = (environment.path.service(), names.config(name));
+    let image = format!("{}:$KAMAL_VERSION", names.image(name));
     let mut text = format!("  {service})\n    image=\"{image}\"\n");
     for (name, place) in &environment.run.volumes {
         let volume = volume(&environment.path, name);

@@ -10,8 +10,8 @@ use super::accessories;
 use super::roles::{Role, Start, WEB};
 use super::scan::Flag;
 use super::{
-    EnvironmentSetup, KAMAL_VERSION, Setup, env_file, has_accessories, image, traefik,
-    traefik_in_front, volume,
+    EnvironmentSetup, KAMAL_VERSION, Setup, env_file, has_accessories, traefik, traefik_in_front,
+    volume,
 };
 use crate::domain::run_settings::ProxyKind;
 
@@ -21,15 +21,11 @@ const START_WITH_MODEL_S: u32 = 300;
 /// How long the proxy waits for an answer that is known to take its time, in seconds.
 const SLOW_ANSWER_S: u32 = 300;
 
-/// Where the file lies in the repo.
-pub(super) fn path(environment: &EnvironmentSetup) -> String {
-    format!("config/deploy.{}.yml", environment.path.name)
-}
-
 /// The file, for an environment whose VM has `address`.
 pub(super) fn content(setup: &Setup, environment: &EnvironmentSetup, address: IpAddr) -> String {
     let path = &environment.path;
-    let image = image(&setup.repo, path);
+    let names = setup.names();
+    let (file, image) = (names.config(&path.name), names.image(&path.name));
     let image = image.strip_prefix("ghcr.io/").unwrap_or(&image);
     let service = path.service();
     let (app, name, port, arch) =
@@ -46,9 +42,14 @@ pub(super) fn content(setup: &Setup, environment: &EnvironmentSetup, address: Ip
     let volumes = volumes(environment);
     let timeouts = timeouts(setup, environment);
     let accessories = beside(setup, environment, address);
+    // The folder that Kamal looks into by itself is the first app's.
+    let hooks = match &setup.named {
+        Some(_) => format!("hooks_path: {}\n", names.hooks()),
+        None => String::new(),
+    };
     format!(
         r#"# Written by VMKit for {path}. It is yours, and works without VMKit:
-#   kamal deploy -c config/deploy.{name}.yml --skip-push --version=COMMIT
+#   kamal deploy -c {file} --skip-push --version=COMMIT
 # The app's env values are not here: they lie on the VM, in the file that `env-file` names.
 service: "{service}"
 image: "{image}"
@@ -72,7 +73,7 @@ logging:
   driver: journald # the lines stay when the container is gone
   options:
     tag: "{service}"
-{accessories}{timeouts}retain_containers: 5
+{accessories}{timeouts}{hooks}retain_containers: 5
 minimum_version: "{KAMAL_VERSION}"
 x-vmkit:
   app: "{app}"

@@ -62,7 +62,7 @@ fn purpose(path: &str) -> &'static str {
         "names of secrets, no values"
     } else if path == ".kamal/ssh_config" {
         "refuses VMs with an unknown host key"
-    } else if path.starts_with(".kamal/hooks/") {
+    } else if path.starts_with(".kamal/hooks") {
         "runs migrations and gives volumes their owner before a new version starts; executable"
     } else if path.starts_with("config/deploy.") {
         "Kamal's configuration of one environment"

@@ -24,6 +24,7 @@ fn environment(path: &str, arch: Arch, address: Option<&str>) -> EnvironmentSetu
 fn setup(build: Build, environments: Vec<EnvironmentSetup>) -> Setup {
     Setup {
         repo: "Octo/Shop".parse().expect("a repo"),
+        named: None,
         root: ".".to_owned(),
         default_branch: "main".to_owned(),
         build,

@@ -1,10 +1,7 @@
 //! The deploy workflow: templates with `@NAME@` places, filled with checked values only.
 
 use super::scan::{Build, Language};
-use super::{
-    EnvironmentSetup, KAMAL_VERSION, Setup, WORKFLOW_FILE, build_variable, has_accessories, image,
-    known_hosts_variable, ssh_key_secret,
-};
+use super::{EnvironmentSetup, KAMAL_VERSION, Setup, has_accessories};
 use crate::domain::size::Arch;
 
 const WORKFLOW: &str = include_str!("templates/workflow.yml");
@@ -19,7 +16,8 @@ const BESIDE_STEP: &str = include_str!("templates/beside_step.yml");
 
 /// The workflow's whole text.
 pub(super) fn content(setup: &Setup) -> String {
-    let image_prefix = image_prefix(setup);
+    let names = setup.names();
+    let config = names.config_prefix();
     let all = &setup.environments;
     let ssh: String = all
         .iter()
@@ -28,8 +26,8 @@ pub(super) fn content(setup: &Setup) -> String {
                 SSH_STEP,
                 &[
                     ("ENVIRONMENT", environment.path.name.as_str()),
-                    ("SECRET", &ssh_key_secret(&environment.path)),
-                    ("VARIABLE", &known_hosts_variable(&environment.path)),
+                    ("SECRET", &names.ssh_key_secret(&environment.path)),
+                    ("VARIABLE", &names.known_hosts_variable(&environment.path)),
                 ],
             )
         })
@@ -37,8 +35,14 @@ pub(super) fn content(setup: &Setup) -> String {
     let beside: String = all
         .iter()
         .filter(|environment| has_accessories(setup, environment))
-        .map(|one| fill(BESIDE_STEP, &[("ENVIRONMENT", one.path.name.as_str())]))
+        .map(|one| {
+            let name = one.path.name.as_str();
+            fill(BESIDE_STEP, &[("ENVIRONMENT", name), ("CONFIG", &config)])
+        })
         .collect();
+    let secrets = names.word().map_or_else(String::new, |app| {
+        format!("{}__", app.to_ascii_uppercase().replace('-', "_"))
+    });
     fill(
         WORKFLOW,
         &[
@@ -47,7 +51,11 @@ pub(super) fn content(setup: &Setup) -> String {
             ("ENVIRONMENT_INPUT\n", &environment_input(setup)),
             ("PLATFORM", &by_arch(setup, "linux/amd64", "linux/arm64")),
             ("RUNNER", &by_arch(setup, "ubuntu-24.04", "ubuntu-24.04-arm")),
-            ("IMAGE", &image_prefix),
+            ("IMAGE", &names.image_prefix()),
+            ("TITLE", &names.workflow_title()),
+            ("GROUP", &names.group()),
+            ("SECRETS", &secrets),
+            ("CONFIG", &config),
             ("SERVICE", &service_prefix(setup)),
             ("BRANCH", &setup.default_branch),
             ("KAMAL", KAMAL_VERSION),
@@ -74,8 +82,10 @@ fn push_trigger(setup: &Setup) -> String {
         return String::new();
     }
     let paths = if setup.root == "." {
-        "paths-ignore: [\".github/workflows/vmkit-deploy.yml\", \".kamal/**\", \"config/deploy.*.yml\"]"
-            .to_owned()
+        let workflow = setup.names().workflow_path();
+        format!(
+            "paths-ignore: [\"{workflow}\", \".kamal/**\", \"config/deploy.*.yml\", \"README.md\"]"
+        )
     } else {
         match &setup.build {
             Build::Dockerfile { path } if !path.starts_with(&format!("{}/", setup.root)) => {
@@ -99,7 +109,7 @@ fn push_job(setup: &Setup) -> String {
                 &[
                     ("ENVIRONMENT", environment.path.name.as_str()),
                     ("PUSHED", branch),
-                    ("FILE", WORKFLOW_FILE),
+                    ("FILE", &setup.names().workflow_file()),
                     ("BRANCH", &setup.default_branch),
                 ],
             )
@@ -130,7 +140,7 @@ fn build_step(setup: &Setup, environment: Option<&EnvironmentSetup>) -> String {
         .into_iter()
         .flat_map(|one| {
             one.run.build_variables.iter().map(|(key, variable)| {
-                let at_github = build_variable(&one.path, key);
+                let at_github = setup.names().build_variable(&one.path, key);
                 (key.as_str(), variable.secret, at_github)
             })
         })
@@ -189,7 +199,7 @@ fn build_step(setup: &Setup, environment: Option<&EnvironmentSetup>) -> String {
                     ("CONTEXT", &setup.root),
                     ("FILE", path),
                     ("PLATFORM", &by_arch(setup, "linux/amd64", "linux/arm64")),
-                    ("IMAGE", &image_prefix(setup)),
+                    ("IMAGE", &setup.names().image_prefix()),
                     ("SERVICE", &service_prefix(setup)),
                     ("ARGUMENTS\n", &arguments),
                 ],
@@ -206,16 +216,6 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
             None => text.replace(&format!("@{name}@"), value),
         }
     })
-}
-
-fn image_prefix(setup: &Setup) -> String {
-    match setup.environments.first() {
-        Some(first) => {
-            let image = image(&setup.repo, &first.path);
-            image.strip_suffix(first.path.name.as_str()).unwrap_or(&image).to_owned()
-        }
-        None => format!("ghcr.io/{}/", setup.repo.as_str().to_ascii_lowercase()),
-    }
 }
 
 fn service_prefix(setup: &Setup) -> String {

@@ -78,6 +78,18 @@ impl Written {
     }
 }
 
+/// No app is ever deleted, so which one of its repo was the first does not change.
+macro_rules! select_app {
+    ($rest:literal) => {
+        concat!(
+            "select app.*, exists (select 1 from app as older where older.repo_id = app.repo_id
+                 and (older.created_at, older.id) < (app.created_at, app.id)) as named_files
+             from app ",
+            $rest
+        )
+    };
+}
+
 fn read_changes(row: &Row<'_>) -> Outcome<Changes> {
     Ok(match row.get("auto_merge")? {
         true => Changes::AutoMerge,
@@ -94,6 +106,7 @@ fn read_app(row: &Row<'_>) -> Outcome<AppRow> {
             repo: parsed(row, "repo")?,
             default_branch: row.get("default_branch")?,
             root: row.get("root")?,
+            named_files: row.get("named_files")?,
             created_at: Millis(row.get("created_at")?),
         },
         changes: read_changes(row)?,
@@ -128,7 +141,7 @@ impl Store {
                     row.changes == Changes::AutoMerge
                 ],
             )?;
-            let mut select = tx.prepare("select * from app where repo_id = ?1 and root = ?2")?;
+            let mut select = tx.prepare(select_app!("where repo_id = ?1 and root = ?2"))?;
             let kept = first(select.query(params![app.repo_id, app.root])?, read_app)?;
             Ok(kept.unwrap_or(row))
         })
@@ -212,7 +225,7 @@ impl Store {
     /// An app by its slug.
     pub async fn app(&self, slug: AppSlug) -> Result<Option<AppRow>, StoreError> {
         self.read(move |db| {
-            let mut select = db.prepare_cached("select * from app where slug = ?1")?;
+            let mut select = db.prepare_cached(select_app!("where slug = ?1"))?;
             first(select.query([slug.as_str()])?, read_app)
         })
         .await
@@ -225,8 +238,7 @@ impl Store {
         root: String,
     ) -> Result<Option<AppRow>, StoreError> {
         self.read(move |db| {
-            let mut select =
-                db.prepare_cached("select * from app where repo_id = ?1 and root = ?2")?;
+            let mut select = db.prepare_cached(select_app!("where repo_id = ?1 and root = ?2"))?;
             first(select.query(params![repo_id, root])?, read_app)
         })
         .await
@@ -235,7 +247,7 @@ impl Store {
     /// Every app, by slug.
     pub async fn apps(&self) -> Result<Vec<AppRow>, StoreError> {
         self.read(|db| {
-            let mut select = db.prepare_cached("select * from app order by slug")?;
+            let mut select = db.prepare_cached(select_app!("order by slug"))?;
             collect(select.query([])?, read_app)
         })
         .await

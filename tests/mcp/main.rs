@@ -7,6 +7,7 @@ mod gateway;
 mod money;
 mod releases;
 mod rig;
+mod sharing;
 mod stdio;
 mod story;
 mod trouble;

@@ -131,7 +131,7 @@ async fn their_machine(stage: &Stage, order: MachineOrder) -> Machine {
         health_path: "/up".to_owned(),
         protected: false,
     };
-    let new = NewEnvironment { path: staging(), settings };
+    let new = NewEnvironment { path: staging(), settings, vm: None };
     environments::create(stage.context(), new).await.expect("created");
     machine
 }

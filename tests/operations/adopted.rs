@@ -140,7 +140,7 @@ async fn lives(at: At) {
         health_path: "/up".to_owned(),
         protected: false,
     };
-    let new = NewEnvironment { path: staging(), settings };
+    let new = NewEnvironment { path: staging(), settings, vm: None };
     environments::create(stage.context(), new).await.expect("created");
     let id = at.order(&stage).await;
     let before = at.servers(&stage).await;

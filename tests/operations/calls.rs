@@ -122,6 +122,16 @@ const REDEPLOY: &[Outside] = &[
     github("watch", "GET", r"/actions/runs/\d+$"),
 ];
 
+/// The workflow knows the environment from the set-up.
+const TEST_BUILD: &[Outside] = &[
+    github("commit_config", "GET", "/commits/main$"),
+    github("commit_config", "GET", "/contents/"),
+    github("dispatch", "POST", "/dispatches$"),
+    github("watch", "GET", r"/actions/runs/\d+$"),
+    github("watch", "GET", r"/actions/runs/\d+/jobs$"),
+    github("watch", "GET", r"/actions/runs/\d+$"),
+];
+
 const DESTROY: &[Outside] = &[
     github("revoke_access", "DELETE", "/actions/secrets/VMKIT_"),
     github("revoke_access", "DELETE", "/actions/variables/VMKIT_"),
@@ -274,6 +284,7 @@ impl Job {
             Self::AddService | Self::UpgradeService => SERVICE,
             Self::RemoveService => REMOVE_SERVICE,
             Self::Stop => &[],
+            Self::TestBuild => TEST_BUILD,
         }
     }
 
@@ -401,6 +412,7 @@ impl Job {
             }
             Self::RemoveService => &["mark", "commit_config", "unset_address", "remove", "forget"],
             Self::Stop => &["stop", "look"],
+            Self::TestBuild => &["commit_config", "dispatch", "watch"],
         }
     }
 }

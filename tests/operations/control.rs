@@ -103,7 +103,7 @@ async fn a_lock_is_broken_where_its_run_is_over_and_a_persons_never_unasked() {
     done(&stage, Action::BreakLock).await;
     assert_eq!(stage.kamal_locks(), Vec::<String>::new());
     // One that is under way holds it.
-    stage.hold_runs().await;
+    stage.hold_runs(Job::Deploy).await;
     let deploy = Job::Current.start(&stage).await;
     let live = stage
         .until("a run is under way", async || {

@@ -86,6 +86,11 @@ async fn remove_service() {
     every_call_of(Job::RemoveService).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn test_build() {
+    every_call_of(Job::TestBuild).await;
+}
+
 async fn every_call_of(job: Job) {
     // A token that may not read zones leaves the records to a person, and fails nothing.
     let by_hand = |call: &Outside| call.at == At::Dns && call.path == "/zones$";
@@ -133,7 +138,7 @@ async fn refused(job: Job, call: Outside) {
     let refusal = Action::Status { code: 403, body: None, headers: Default::default() };
     stage.fault((call.at, call.method, call.path), refusal, Some(1));
     if call.step == "watch" {
-        stage.hold_runs().await;
+        stage.hold_runs(job).await;
     }
     stage.drive_here().await;
     let row = stage.end_of(id).await;
@@ -231,8 +236,9 @@ impl Stage {
         !self.sql("select id from deploy where state = 'live'").is_empty()
     }
 
-    /// Keeps workflow runs from getting to Kamal.
-    pub(crate) async fn hold_runs(&self) {
-        self.github_knobs(json!({ "hold_step": "exec kamal" })).await;
+    /// Keeps workflow runs from getting to Kamal, and those that only build from building.
+    pub(crate) async fn hold_runs(&self, job: Job) {
+        let step = if job == Job::TestBuild { "build-push-action" } else { "exec kamal" };
+        self.github_knobs(json!({ "hold_step": step })).await;
     }
 }

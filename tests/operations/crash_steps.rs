@@ -109,6 +109,11 @@ async fn control_app() {
     every_moment_of(Job::Stop).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn test_build() {
+    every_moment_of(Job::TestBuild).await;
+}
+
 async fn every_moment_of(job: Job) {
     let calls = job.kinds_of_calls().into_iter();
     let mut moments: Vec<Moment> = calls
@@ -156,7 +161,7 @@ async fn dies(job: Job, moment: Moment) {
     job.prepare(&mut stage).await;
     let id = job.start(&stage).await;
     if job.calls().iter().any(|call| call.step == "watch") {
-        stage.hold_runs().await;
+        stage.hold_runs(job).await;
     }
     match moment {
         Moment::Before(call) => die_at(&mut stage, id, call.door(), Action::HoldBefore).await,

@@ -24,7 +24,7 @@ struct Half {
     silent: Option<&'static str>,
 }
 
-const HALVES: [Half; 15] = [
+const HALVES: [Half; 16] = [
     Half {
         job: Job::AddService,
         stop: (At::GitHub, "POST", "/dispatches$"),
@@ -93,6 +93,13 @@ const HALVES: [Half; 15] = [
         after: true,
         undo: &[(At::GitHub, "POST", r"/actions/runs/\d+/cancel$")],
         silent: Some("write_env"),
+    },
+    Half {
+        job: Job::TestBuild,
+        stop: (At::GitHub, "POST", "/dispatches$"),
+        after: true,
+        undo: &[(At::GitHub, "POST", r"/actions/runs/\d+/cancel$")],
+        silent: None,
     },
     Half {
         job: Job::Configure,
@@ -202,7 +209,7 @@ async fn dies(half: &Half, moment: Moment) {
     half.job.prepare(&mut stage).await;
     let before = stage.inventory().await;
     let id = half.job.start(&stage).await;
-    stage.hold_runs().await;
+    stage.hold_runs(half.job).await;
     let stop = if half.after { Action::HoldAfter } else { Action::HoldBefore };
     die_at(&mut stage, id, half.stop, stop).await;
     assert!(stage.context().store.request_cancel(id).await.expect("written"));

@@ -268,7 +268,7 @@ async fn a_name_that_cannot_be_says_what_would_work() {
     let store = &stage.context().store;
     let first = environments::environment(store, &staging()).await.expect("it");
     let path = "shop/second".parse().expect("a path");
-    let new = environments::NewEnvironment { path, settings: first.settings };
+    let new = environments::NewEnvironment { path, settings: first.settings, vm: None };
     let error = environments::create(stage.context(), new.clone()).await.expect_err("taken");
     assert_eq!(error.code(), "domain_taken");
     has(&error.to_string(), &["xn--bcher-kva.example.com", "`shop/staging`"]);

@@ -17,7 +17,7 @@ use vmkit::operations::services::ServiceRequest;
 use vmkit::operations::setup_repo::SetupRequest;
 use vmkit::operations::{
     Ask, OpError, Started, configure_app, control_app, deploy, destroy, domains, env, environments,
-    maintain_vm, plans, provision_vm, resize_vm, services, setup_repo,
+    maintain_vm, plans, provision_vm, resize_vm, services, setup_repo, test_build,
 };
 use vmkit::store::Changes;
 
@@ -61,6 +61,8 @@ pub(crate) enum Job {
     RemoveService,
     /// The app stops.
     Stop,
+    /// Only the image, without a VM.
+    TestBuild,
 }
 
 impl Job {
@@ -68,7 +70,7 @@ impl Job {
     pub(crate) async fn prepare(self, stage: &mut Stage) {
         let before: &[Self] = match self {
             Self::Setup => return,
-            Self::Provision | Self::Adopt => &[Self::Setup],
+            Self::Provision | Self::Adopt | Self::TestBuild => &[Self::Setup],
             Self::Deploy => &[Self::Setup, Self::Provision],
             Self::Current
             | Self::Resize
@@ -174,6 +176,7 @@ impl Job {
                 plans::approve(context, plan.id, "a person").await?;
                 begun(services::remove::start(context, &path, kind, plan.id, ask).await)
             }
+            Self::TestBuild => test_build::start(context, of(Version::Ref(None)), ask).await,
             Self::Stop => {
                 let action = control_app::Action::Stop;
                 begun(control_app::start(context, &path, action, None, ask).await)
@@ -324,6 +327,14 @@ impl Job {
                 let left = stage.sql("select id from secret where purpose = 'service_password'");
                 assert_eq!(left, Vec::<String>::new());
             }
+            Self::TestBuild => {
+                let result = stage.row(id).await.result.expect("a result");
+                assert_eq!(runs_of(&repo, &json!({ "deploy": id })), 1, "{repo:#}");
+                let images = stage.sandbox.github().everything()["images"].clone();
+                assert!(images.as_array().is_some_and(|all| all.contains(&result["image"])));
+                assert_eq!(stage.counts().await, [0, 0, 0], "nothing was bought");
+                assert_eq!(stage.sql("select id from deploy"), Vec::<String>::new());
+            }
             Self::Stop => {
                 assert_eq!(stage.serving().await, Vec::<Value>::new());
                 let result = stage.row(id).await.result.expect("a result");
@@ -386,10 +397,12 @@ async fn kept_or_undone(stage: &Stage, wanted: Wanted) -> Result<OperationId, Op
 }
 
 async fn deploy_of(stage: &Stage, version: Version) -> Result<OperationId, OpError> {
+    deploy::start(stage.context(), of(version), Ask::by("test")).await
+}
+
+fn of(version: Version) -> DeployRequest {
     let ignore_checks = Vec::new();
-    let request =
-        DeployRequest { environment: staging(), version, expect_sha: None, ignore_checks };
-    deploy::start(stage.context(), request, Ask::by("test")).await
+    DeployRequest { environment: staging(), version, expect_sha: None, ignore_checks }
 }
 
 /// How many pull requests are in a state.
@@ -469,7 +482,7 @@ impl Stage {
             health_path: "/up".to_owned(),
             protected: false,
         };
-        let new = NewEnvironment { path: staging(), settings };
+        let new = NewEnvironment { path: staging(), settings, vm: None };
         environments::create(self.context(), new).await.expect("created");
     }
 

@@ -26,6 +26,7 @@ async fn every_operation_makes_its_calls_in_their_order() {
         Job::UpgradeService,
         Job::RemoveService,
         Job::Stop,
+        Job::TestBuild,
     ];
     cases::all("orders", jobs.into_iter().map(|job| (format!("{job:?}"), in_order(job)))).await;
 }
@@ -35,7 +36,7 @@ async fn in_order(job: Job) {
     job.prepare(&mut stage).await;
     let id = job.start(&stage).await;
     let seen = stage.last_requests();
-    stage.hold_runs().await;
+    stage.hold_runs(job).await;
     stage.drive();
     if job.calls().iter().any(|call| call.step == "watch") {
         let of_jobs = |one: &Exchange| one.id > seen[1] && one.path.ends_with("/jobs");

@@ -41,7 +41,7 @@ async fn what_is_live_in_one_environment_goes_live_in_another_without_a_build() 
     let first = context.store.environment(staging()).await.expect("read").expect("it");
     let mut settings = first.settings.clone();
     settings.domain = Some("preview.example.com".parse().expect("a domain"));
-    let new = NewEnvironment { path: preview.clone(), settings };
+    let new = NewEnvironment { path: preview.clone(), settings, vm: None };
     environments::create(context, new).await.expect("created");
     let plan = provision_vm::plan(context, &preview).await.expect("a plan");
     let made = provision_vm::start(context, &preview, plan.id, Ask::by("test")).await;

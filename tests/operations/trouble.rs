@@ -125,7 +125,7 @@ async fn a_cancel_is_honoured_between_two_steps() {
         let mut stage = ready_for(job).await;
         let before = stage.inventory().await;
         let id = job.start(&stage).await;
-        stage.hold_runs().await;
+        stage.hold_runs(Job::Deploy).await;
         stage.fault(call, Action::HoldAfter, Some(1));
         stage.drive_here().await;
         let held = stage.held(call.0, id).await.expect("the call is made");
@@ -248,7 +248,7 @@ async fn what_makes_goes_on_when_it_is_old_and_everything_when_it_is_not() {
 async fn a_rollback_with_a_long_step_is_resumed() {
     let mut stage = ready_for(Job::Rollback).await;
     let id = Job::Rollback.start(&stage).await;
-    stage.hold_runs().await;
+    stage.hold_runs(Job::Deploy).await;
     die_at(&mut stage, id, (At::GitHub, "GET", "/jobs$"), Action::HoldBefore).await;
     let long_ago = Clock::wall().now().plus_ms(-20 * 60_000).0;
     stage.write_sql(&format!("update operation set updated_at = {long_ago} where id = '{id}'"));

@@ -14,7 +14,7 @@ use crate::domain::names::CommitSha;
 use crate::github::RunFacts;
 use crate::operations::environments::app;
 use crate::operations::{Context, OpError, queue, repo};
-use crate::pipeline::WORKFLOW_FILE;
+use crate::pipeline::Names;
 use crate::store::{Lock, LockMode, NewOperation};
 
 /// How often GitHub is asked, where an environment takes pushes.
@@ -64,7 +64,8 @@ pub async fn look_at(
     let row = app(&context.store, &environment.path.app).await?;
     let github = context.accounts.github().await?;
     let start = format!("VMKit deploy {} {MARK}", environment.path.name);
-    let runs = github.runs_named(&row.app.repo, WORKFLOW_FILE, &start).await?;
+    let runs =
+        github.runs_named(&row.app.repo, &Names::of(&row.app).workflow_file(), &start).await?;
     let Some((run, commit)) = runs
         .into_iter()
         .find_map(|run| Some((commit_of(&run)?, run)))

@@ -7,19 +7,17 @@ use vmkit_agent_protocol::calls::{Call, Container, Reply};
 
 use crate::domain::environment::Environment;
 use crate::domain::ids::VmId;
-use crate::domain::names::RepoName;
 use crate::operations::agents::linked;
 use crate::operations::{Context, OpError};
-use crate::pipeline::image;
 
 const AGENT_WAIT: Duration = Duration::from_secs(20);
 
-/// Refuses where somebody else's app has the name. What this environment has deployed there before
+/// Refuses where somebody else's app has the name, by its image. What this environment has deployed there before
 /// is its own.
 pub(super) async fn is_free(
     context: &Context,
     environment: &Environment,
-    repo: &RepoName,
+    ours: &str,
     vm: VmId,
 ) -> Result<(), OpError> {
     if !context.store.releases(environment.id, 1).await?.is_empty() {
@@ -31,8 +29,7 @@ pub(super) async fn is_free(
         _ => Vec::new(),
     };
     let service = environment.path.service();
-    let ours = image(repo, &environment.path);
-    match taken(&containers, &service, &ours) {
+    match taken(&containers, &service, ours) {
         Some(image) => Err(OpError::ServiceTaken { service, vm, image }),
         None => Ok(()),
     }

@@ -24,7 +24,7 @@ use crate::operations::services::files;
 use crate::operations::{
     Context, OpError, Operation, Run, Step, StepEnd, domains, env, keys, repo,
 };
-use crate::pipeline::WORKFLOW_FILE;
+use crate::pipeline::Names;
 use crate::store::{AppRow, Changes, Failure};
 
 /// How long an agent may take to write an env file.
@@ -80,8 +80,8 @@ impl DeployApp {
     pub(super) async fn write_env(&self, revision: u32) -> Result<Value, OpError> {
         let path = &self.params.path;
         let environment = environment(&self.context.store, path).await?;
-        let repo = self.app().await?.app.repo;
-        service::is_free(&self.context, &environment, &repo, self.params.vm).await?;
+        let ours = Names::of(&self.app().await?.app).image(&path.name);
+        service::is_free(&self.context, &environment, &ours, self.params.vm).await?;
         let content = env::file(&self.context, environment.id, revision).await?;
         let file = EnvFile {
             app: path.app.to_string(),
@@ -149,7 +149,10 @@ impl DeployApp {
         // A workflow of an earlier VMKit does not know this input, and needs it only here.
         inputs.extend(from.map(|from| ("from".to_owned(), from.to_string())));
         let (name, branch) = (&row.app.repo, &row.app.default_branch);
-        let found = match github.dispatch(name, WORKFLOW_FILE, branch, &inputs).await? {
+        let found = match github
+            .dispatch(name, &Names::of(&row.app).workflow_file(), branch, &inputs)
+            .await?
+        {
             Some(id) => Some(github.run(name, id).await?),
             None => self.look_for_run(github, row, nonce, 20).await?,
         };
@@ -168,7 +171,9 @@ impl DeployApp {
             if look > 0 {
                 tokio::time::sleep(LOOK.0 * look.min(8)).await;
             }
-            if let Some(found) = github.find_run(&row.app.repo, WORKFLOW_FILE, nonce).await? {
+            if let Some(found) =
+                github.find_run(&row.app.repo, &Names::of(&row.app).workflow_file(), nonce).await?
+            {
                 return Ok(Some(found));
             }
         }
@@ -447,8 +452,7 @@ impl Operation for DeployApp {
             store.end_deploy(self.params.deploy, ended, failure, now).await?;
             let proof = outputs.get("prove").cloned().unwrap_or(Value::Null);
             let run = outputs.get("dispatch").cloned().unwrap_or(Value::Null);
-            let repo = self.app().await?.app.repo;
-            let image = crate::pipeline::image(&repo, &self.params.path);
+            let image = Names::of(&self.app().await?.app).image(&self.params.path.name);
             Ok(Some(json!({
                 "deploy": self.params.deploy,
                 "commit": self.params.commit,

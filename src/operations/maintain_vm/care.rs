@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const KEPT_VERSIONS: u32 = 3;
 
 /// Asks the VM's agent.
-pub(super) async fn ask(
+pub(in crate::operations) async fn ask(
     context: &Context,
     vm: VmId,
     care: Care,

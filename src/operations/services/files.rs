@@ -23,7 +23,7 @@ const AGENT_WAIT: Duration = Duration::from_secs(20);
 const PASSWORD_CHARS: usize = 32;
 
 /// A password that nobody has seen.
-pub(super) fn password() -> Secret {
+pub(in crate::operations) fn password() -> Secret {
     Secret::new(
         rand::rng()
             .sample_iter(Alphanumeric)

@@ -21,7 +21,7 @@ use crate::operations::config_files::{self, Why};
 use crate::operations::deploy::{containers, evidence};
 use crate::operations::env::{self, Change};
 use crate::operations::environments::app;
-use crate::operations::runs::{Work, went_well};
+use crate::operations::runs::{Asked, Work, went_well};
 use crate::operations::{Context, OpError, Operation, Run, Step, StepEnd, keys, params};
 use crate::store::{AppRow, Changes, Failure, OperationRow};
 use crate::vault::Purpose;
@@ -130,10 +130,14 @@ impl ManageService {
         }
     }
 
+    fn asked(&self) -> Asked<'static> {
+        Asked { action: "services", more: [("service", self.anew())].into() }
+    }
+
     async fn dispatch(&self, again: bool) -> Result<Value, OpError> {
         let work = self.work(self.operation.to_string()).await?;
         let name = &self.params.path.name;
-        let started = work.start(name, "services", self.anew(), again).await?;
+        let started = work.start(name, self.asked(), again).await?;
         let lost = || ServiceError::RunLost {
             repo: work.row.app.repo.to_string(),
             operation: self.operation.to_string(),
@@ -295,7 +299,7 @@ impl ManageService {
         }
         run.say(format!("bringing back version {before}")).await?;
         let work = self.work(format!("back_{}", self.operation.bare())).await?;
-        let started = work.start(&self.params.path.name, "services", self.anew(), true).await?;
+        let started = work.start(&self.params.path.name, self.asked(), true).await?;
         let ended = match started {
             Some(started) => work.end(started.id, None).await?,
             None => None,
