@@ -13,6 +13,7 @@ mod git_data;
 mod hooks;
 mod permissions;
 mod pulls;
+mod pushes;
 mod render;
 mod runs;
 mod secrets;
@@ -182,12 +183,14 @@ impl GitHub {
         let urls = render::Urls::new(&self.0.origin, &repo.owner, &repo.name);
         let (id, before) = (repo.id, repo.refs.clone());
         let result = act(repo, &urls);
-        let pushes = pushes(&before, &repo.refs);
+        let told = pushed(&before, &repo.refs);
+        let orders = pushes::orders(repo, &before);
         drop(state);
         self.changed();
-        for push in pushes {
+        for push in told {
             self.send(id, "push", |_, _| push);
         }
+        self.start_pushed(orders);
         result
     }
 
@@ -217,7 +220,7 @@ impl GitHub {
 }
 
 /// What a webhook tells of branches and tags that moved.
-fn pushes(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Value> {
+fn pushed(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Value> {
     let nothing = "0".repeat(40);
     let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
     let moved = names.filter(|name| before.get(*name) != after.get(*name));

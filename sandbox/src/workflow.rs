@@ -31,12 +31,25 @@ pub struct Workflow {
     pub run_name: Option<String>,
     /// The inputs of `workflow_dispatch`; `None` where that trigger is missing.
     pub dispatch: Option<Vec<Input>>,
+    /// The `push` trigger.
+    pub push: Option<PushTrigger>,
     /// `env`.
     pub env: EnvList,
     /// `concurrency`.
     pub concurrency: Option<Concurrency>,
     /// The jobs in the file's order.
     pub jobs: Vec<Job>,
+}
+
+/// Which pushes start a run; an empty list leaves it open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushTrigger {
+    /// `branches`, as patterns.
+    pub branches: Vec<String>,
+    /// `paths`, as patterns.
+    pub paths: Vec<String>,
+    /// `paths-ignore`, as patterns.
+    pub paths_ignore: Vec<String>,
 }
 
 /// An input of `workflow_dispatch`.
@@ -164,6 +177,7 @@ impl Workflow {
             name: text_of(&top, "name"),
             run_name: text_of(&top, "run-name"),
             dispatch: dispatch(top.get("on"))?,
+            push: push(top.get("on"))?,
             env: pairs(top.get("env"), "env")?,
             concurrency: concurrency(top.get("concurrency"))?,
             jobs,
@@ -245,6 +259,29 @@ fn dispatch(on: Option<&Value>) -> Result<Option<Vec<Input>>, WorkflowError> {
         is_boolean: input.get("type").is_some_and(|kind| kind == "boolean"),
     });
     Ok(Some(inputs.collect()))
+}
+
+fn push(on: Option<&Value>) -> Result<Option<PushTrigger>, WorkflowError> {
+    match on {
+        Some(Value::String(event)) => Ok((event == "push").then(PushTrigger::default)),
+        Some(Value::Array(events)) => {
+            Ok(events.iter().any(|event| event == "push").then(PushTrigger::default))
+        }
+        Some(Value::Object(events)) => match events.get("push") {
+            Some(Value::Object(fields)) => {
+                let later = ["branches-ignore", "tags", "tags-ignore"];
+                known(fields, "push", &["branches", "paths", "paths-ignore"], &later)?;
+                Ok(Some(PushTrigger {
+                    branches: texts(fields.get("branches")),
+                    paths: texts(fields.get("paths")),
+                    paths_ignore: texts(fields.get("paths-ignore")),
+                }))
+            }
+            Some(_) => Ok(Some(PushTrigger::default())),
+            None => Ok(None),
+        },
+        _ => Ok(None),
+    }
 }
 
 fn concurrency(value: Option<&Value>) -> Result<Option<Concurrency>, WorkflowError> {

@@ -20,7 +20,7 @@ use crate::{SandboxError, clock};
 /// How long a log's address is good.
 const TICKET_SECONDS: i64 = 60;
 /// The folder of workflow files.
-const FOLDER: &str = ".github/workflows/";
+pub(super) const FOLDER: &str = ".github/workflows/";
 
 type Home = Path<(String, String)>;
 type Place = Path<(String, String, String)>;
@@ -71,6 +71,43 @@ fn find(repo: &mut Repo, wanted: &str) -> Result<(String, u64, String), Refusal>
 }
 
 impl GitHub {
+    /// Orders a run of a workflow, as `workflow_dispatch` does; its id.
+    pub(super) fn dispatch(
+        &self,
+        (owner, name): (&str, &str),
+        workflow: &str,
+        branch: &str,
+        inputs: &Value,
+    ) -> Result<u64, Refusal> {
+        let order = self.with_repo(owner, name, |repo, _| {
+            let (path, _, name) = find(repo, workflow)?;
+            let sha = repo
+                .resolve(branch)
+                .ok_or_else(|| Refusal::unprocessable(format!("No ref found for: {branch}")))?;
+            let text = repo.git.file(&sha, &path).ok_or_else(Refusal::not_found)?;
+            let no_trigger =
+                || Refusal::unprocessable("Workflow does not have 'workflow_dispatch' trigger");
+            let workflow = Workflow::parse(&String::from_utf8_lossy(&text)).map_err(|error| {
+                tracing::warn!(%error, path, "a workflow file cannot be read");
+                no_trigger()
+            })?;
+            let inputs =
+                checked_inputs(workflow.dispatch.as_deref().ok_or_else(no_trigger)?, inputs)?;
+            let (branch, event) = (branch.to_owned(), "workflow_dispatch");
+            Ok(super::runs::Order {
+                repo: repo.id,
+                path,
+                name,
+                branch,
+                sha,
+                event,
+                workflow,
+                inputs,
+            })
+        });
+        self.order_run(order?)
+    }
+
     fn check_indexed(&self) -> Result<(), Refusal> {
         if self.state().knobs.workflows_not_indexed { Err(Refusal::not_found()) } else { Ok(()) }
     }
@@ -130,23 +167,7 @@ async fn dispatch(
     } else {
         body["return_run_details"] == true
     };
-    let order = hub.with_repo(&owner, &name, |repo, _| {
-        let (path, _, name) = find(repo, &id)?;
-        let sha = repo
-            .resolve(&branch)
-            .ok_or_else(|| Refusal::unprocessable(format!("No ref found for: {branch}")))?;
-        let text = repo.git.file(&sha, &path).ok_or_else(Refusal::not_found)?;
-        let no_trigger =
-            || Refusal::unprocessable("Workflow does not have 'workflow_dispatch' trigger");
-        let workflow = Workflow::parse(&String::from_utf8_lossy(&text)).map_err(|error| {
-            tracing::warn!(%error, path, "a workflow file cannot be read");
-            no_trigger()
-        })?;
-        let inputs =
-            checked_inputs(workflow.dispatch.as_deref().ok_or_else(no_trigger)?, &body["inputs"])?;
-        Ok(super::runs::Order { repo: repo.id, path, name, branch, sha, workflow, inputs })
-    });
-    let run = hub.order_run(order?)?;
+    let run = hub.dispatch((&owner, &name), &id, &branch, &body["inputs"])?;
     if !details {
         return no_content();
     }
@@ -210,7 +231,7 @@ fn listed<'a>(
         state
             && since
             && path.is_none_or(|path| run.path == path)
-            && query.get("event").is_none_or(|event| event == "workflow_dispatch")
+            && query.get("event").is_none_or(|event| event == run.event)
             && query.get("branch").is_none_or(|branch| run.branch == branch)
             && query.get("head_sha").is_none_or(|sha| run.sha == sha)
     })

@@ -302,7 +302,7 @@ pub(super) fn run(run: &Run, within: &Repo, urls: &Urls) -> Value {
     let mut fields = json!({
         "id": run.id, "name": run.workflow_name, "node_id": node_id("WorkflowRun", run.id), "head_branch": run.branch,
         "head_sha": run.sha, "path": run.path, "display_title": run.title, "run_number": run.number,
-        "event": "workflow_dispatch", "status": run.status(), "conclusion": run.conclusion, "workflow_id": workflow_id,
+        "event": run.event, "status": run.status(), "conclusion": run.conclusion, "workflow_id": workflow_id,
         "check_suite_id": run.id, "check_suite_node_id": node_id("CheckSuite", run.id), "url": url,
         "html_url": format!("{}/actions/runs/{}", urls.html, run.id), "pull_requests": [], "created_at": run.created_at,
         "updated_at": run.updated_at, "actor": user(&urls.origin, LOGIN), "triggering_actor": user(&urls.origin, LOGIN),

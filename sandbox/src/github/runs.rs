@@ -26,6 +26,8 @@ pub(super) struct Order {
     pub(super) name: String,
     pub(super) branch: String,
     pub(super) sha: String,
+    /// `workflow_dispatch` or `push`.
+    pub(super) event: &'static str,
     pub(super) workflow: Workflow,
     pub(super) inputs: BTreeMap<String, Value>,
 }
@@ -238,6 +240,7 @@ fn new_run(
         title: String::new(),
         branch: order.branch,
         sha: order.sha,
+        event: order.event,
         inputs: order.inputs,
         group: None,
         started: false,
@@ -291,7 +294,7 @@ fn base_contexts(origin: &str, repo: &Repo, run: &Run) -> Map<String, Value> {
         "run_id": run.id.to_string(), "run_number": run.number.to_string(), "run_attempt": run.attempt.to_string(),
         "sha": run.sha, "ref": format!("refs/heads/{}", run.branch), "ref_name": run.branch, "ref_type": "branch",
         "repository": repo.full_name(), "repository_owner": repo.owner, "repository_id": repo.id.to_string(),
-        "actor": LOGIN, "triggering_actor": LOGIN, "event_name": "workflow_dispatch", "workflow": run.workflow_name,
+        "actor": LOGIN, "triggering_actor": LOGIN, "event_name": run.event, "workflow": run.workflow_name,
         "server_url": origin, "api_url": origin, "workspace": workspace(&repo.name),
         "event": { "inputs": inputs, "repository": { "default_branch": repo.default_branch, "full_name": repo.full_name() } },
     });

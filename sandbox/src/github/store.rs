@@ -175,6 +175,8 @@ pub(super) struct Run {
     pub(super) title: String,
     pub(super) branch: String,
     pub(super) sha: String,
+    /// `workflow_dispatch` or `push`.
+    pub(super) event: &'static str,
     pub(super) inputs: BTreeMap<String, Value>,
     pub(super) group: Option<String>,
     pub(super) started: bool,
