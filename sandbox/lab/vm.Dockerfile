@@ -6,7 +6,8 @@ RUN printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin
  && apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
     systemd systemd-sysv dbus openssh-server sudo curl iproute2 iptables procps cloud-init netplan.io gnupg \
     python3 ca-certificates \
- && apt-get clean && DEBIAN_FRONTEND=noninteractive apt-get install -y --download-only docker.io \
+ && apt-get clean && DEBIAN_FRONTEND=noninteractive apt-get install -y --download-only \
+    docker.io nftables unattended-upgrades \
  && rm -f /usr/sbin/policy-rc.d /etc/ssh/ssh_host_* /etc/machine-id && touch /etc/machine-id \
  && systemctl mask getty.target console-getty.service systemd-networkd.service systemd-networkd.socket \
     systemd-resolved.service systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer

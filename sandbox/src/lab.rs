@@ -113,6 +113,43 @@ impl Lab {
         self.0.engine.docker(&[&["exec", container], command].concat())
     }
 
+    /// Offers one of the lab's images as Docker Hub's, such as `vmkit-lab/postgres` under
+    /// `library/postgres:17.6`; blocks.
+    ///
+    /// # Errors
+    /// When there is no such image, or the registry does not take it.
+    pub fn offer(&self, image: &str, name: &str) -> Result<(), SandboxError> {
+        services::publish(self, image, name)
+    }
+
+    /// The laptop of a person who works without VMKit: a container with Kamal, git, ssh and skopeo,
+    /// and this folder as its own `/work`. Its name, for [`Lab::exec`]; blocks.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn laptop(&self, folder: &Path) -> Result<String, SandboxError> {
+        let (name, engine) = (self.name("laptop"), self.engine());
+        let mount = format!("{}:/work", folder.display());
+        let run = ["run", "-d", "--init", "--name", &name, "--label", engine.label()];
+        let place = ["--network", engine.network(), "-v", &mount, "-w", "/work"];
+        let what = ["vmkit-lab/runner", "sleep", "infinity"];
+        engine.docker(&[&run[..], &place[..], &what[..]].concat())?;
+        Ok(name)
+    }
+
+    /// Builds the Dockerfile of a folder as the image of a Kamal service, and writes it to a file
+    /// that skopeo reads as `docker-archive`; blocks.
+    ///
+    /// # Errors
+    /// When it cannot be built or written.
+    pub fn build(&self, folder: &Path, service: &str, to: &Path) -> Result<(), SandboxError> {
+        let (tag, engine) = (format!("vmkit-lab/built:{}", self.0.engine.run()), self.engine());
+        let (label, folder) = (format!("service={service}"), folder.display().to_string());
+        let labels = ["--label", engine.label(), "--label", &label];
+        engine.docker(&[&["build", "-q"], &labels[..], &["-t", &tag, &folder]].concat())?;
+        engine.docker(&["save", "-o", &to.display().to_string(), &tag]).map(drop)
+    }
+
     /// Removes everything: containers, volumes, images made here, the network.
     pub fn stop(&self) {
         self.0.engine.stop();

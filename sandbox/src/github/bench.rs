@@ -108,7 +108,9 @@ impl Bench {
             "docker/login-action" => {
                 let [registry, user, password] =
                     ["registry", "username", "password"].map(|key| input(with, key).to_owned());
-                blocking(move || runner.log_in(&registry, &user, &password)).await
+                let host = registry.clone();
+                let done = blocking(move || runner.log_in(&host, &user, &password)).await;
+                done.map_err(|error| login_error(&registry, error))
             }
             "docker/build-push-action" => {
                 let context = input(with, "context").trim_end_matches('/').to_owned();
@@ -125,6 +127,16 @@ impl Bench {
             _ if SILENT.contains(&name) => Ok(format!("(the lab has nothing to do for {name})")),
             _ => Err(format!("Unable to resolve action `{action}`: the lab does not play it")),
         }
+    }
+}
+
+/// What `docker login` of a real runner says where the registry refuses, in place of skopeo's words.
+fn login_error(registry: &str, error: String) -> String {
+    match error.contains("invalid username/password") {
+        true => {
+            format!("Error response from daemon: Get \"https://{registry}/v2/\": denied: denied")
+        }
+        false => error,
     }
 }
 

@@ -43,8 +43,8 @@ pub(super) struct ServerType {
     pub(super) id: u64,
     pub(super) name: &'static str,
     pub(super) arch: &'static str,
-    cores: u64,
-    memory: u64,
+    pub(super) cores: u64,
+    pub(super) memory: u64,
     pub(super) disk: u64,
     /// Cents a month.
     price: u64,

@@ -152,11 +152,19 @@ impl Hetzner {
             self.project().end_action(start_action, None, Err((code, text)));
         }
         self.later(action, Some(server), async move {
-            let booted = this.0.machines.create_at(place, order).await;
+            let size = this
+                .project()
+                .servers
+                .get(&server)
+                .map(|it| (it.server_type.cores, it.server_type.memory));
+            let booted = match (this.0.machines.create_at(place, order).await, size) {
+                (Ok(machine), Some((cores, memory))) => machine.limit(cores, memory).await,
+                (booted, _) => booted.map(drop),
+            };
             let mut project = this.project();
             let status = if start && booted.is_ok() { Status::Running } else { Status::Off };
             project.set_status(server, status);
-            let result = booted.map(drop).map_err(|error| error.to_string());
+            let result = booted.map_err(|error| error.to_string());
             if let Some(start_action) = start_action {
                 let failed = |text: String| ("server_error".to_owned(), text);
                 project.end_action(start_action, None, result.clone().map_err(failed));

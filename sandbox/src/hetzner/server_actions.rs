@@ -107,6 +107,7 @@ impl Hetzner {
             Ok(())
         })?;
         let this = self.clone();
+        let (cores, memory) = (new.cores, new.memory);
         self.later(action, Some(server), async move {
             if let Some(server) = this.project().servers.get_mut(&server) {
                 if upgrade_disk {
@@ -115,6 +116,7 @@ impl Hetzner {
                 server.server_type = new;
             }
             let machine = this.machine(address)?;
+            machine.limit(cores, memory).await.map_err(|error| error.to_string())?;
             machine.power_on().await.map_err(|error| error.to_string())?;
             this.project().set_status(server, Status::Running);
             Ok(())

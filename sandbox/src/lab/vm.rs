@@ -44,7 +44,11 @@ pub(crate) struct Vm {
     /// The folder with the seed; there is one for each VM.
     root: PathBuf,
     now: Mutex<Now>,
+    limits: Mutex<Option<Limits>>,
 }
+
+/// What a size gives a VM: cores, and memory in GB.
+type Limits = (u64, u64);
 
 /// The container that stands for the VM at present; a rebuilt VM has another.
 #[derive(Clone)]
@@ -62,7 +66,7 @@ impl Vm {
         order: MachineOrder,
     ) -> Result<Self, SandboxError> {
         let now = Now { name: lab.name("vm"), address };
-        let vm = Self { lab, root, now: Mutex::new(now) };
+        let vm = Self { lab, root, now: Mutex::new(now), limits: Mutex::new(None) };
         vm.make(&order).await?;
         Ok(vm)
     }
@@ -114,7 +118,24 @@ impl Vm {
         ]);
         args.extend(RIGHTS);
         args.push(&image);
-        self.docker(&args).await.map(drop)
+        self.docker(&args).await?;
+        self.keep_limits().await
+    }
+
+    /// Gives it the cores and the memory in GB of a size, by its cgroup; a rebuilt one has them too.
+    pub(crate) async fn limit(&self, limits: Limits) -> Result<(), SandboxError> {
+        *crate::lock(&self.limits) = Some(limits);
+        self.keep_limits().await
+    }
+
+    async fn keep_limits(&self) -> Result<(), SandboxError> {
+        let Some((cores, memory)) = *crate::lock(&self.limits) else { return Ok(()) };
+        // More cores than this machine has are refused.
+        let here = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        let (cores, memory) = (cores.min(here).to_string(), format!("{memory}g"));
+        let limits = ["--cpus", &cores, "--memory", &memory, "--memory-swap", &memory];
+        let name = self.name();
+        self.docker(&[&["update"], &limits[..], &[name.as_str()]].concat()).await.map(drop)
     }
 
     pub(crate) async fn is_on(&self) -> bool {

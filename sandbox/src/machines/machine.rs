@@ -279,6 +279,14 @@ impl Machine {
         crate::lock(&self.0.console).clone()
     }
 
+    /// Gives it the cores and the memory in GB of a size. Only in the lab it feels them.
+    pub(crate) async fn limit(&self, cores: u64, memory: u64) -> Result<(), SandboxError> {
+        match &self.0.lab {
+            Some(vm) => vm.limit((cores, memory)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Whether it is switched on.
     pub async fn is_on(&self) -> bool {
         match &self.0.lab {
