@@ -58,7 +58,7 @@ fn pack(files: &[BundleFile], seconds: u64) -> std::io::Result<Vec<u8>> {
     for file in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(u64::try_from(file.content.len()).unwrap_or(u64::MAX));
-        header.set_mode(if file.private { 0o600 } else { 0o644 });
+        header.set_mode(file.mode);
         header.set_mtime(seconds);
         archive.append_data(&mut header, &file.path, file.content.as_slice())?;
     }

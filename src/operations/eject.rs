@@ -8,6 +8,9 @@ use crate::domain::environment::Vm;
 use crate::domain::names::EnvironmentPath;
 use crate::pipeline::Names;
 
+/// The mode of a file that everybody may read.
+const PLAIN: u32 = 0o644;
+
 /// One file of the bundle.
 #[derive(Clone)]
 pub struct BundleFile {
@@ -15,8 +18,8 @@ pub struct BundleFile {
     pub path: String,
     /// Its content.
     pub content: Vec<u8>,
-    /// Whether nobody but the owner may read it.
-    pub private: bool,
+    /// Who may do what with it, as a file's mode says it: 0600 where nobody but the owner may read it.
+    pub mode: u32,
 }
 
 /// Gathers the bundle of an environment: the generated files of its repo, the VM's host key, a
@@ -38,7 +41,11 @@ pub async fn bundle(
     let mut files: Vec<BundleFile> = generated
         .into_iter()
         .filter(|file| !file.path.starts_with("config/") || file.path == config)
-        .map(|file| plain(file.path, file.content))
+        .map(|file| {
+            // Kamal runs a hook as a program.
+            let mode = if file.executable { 0o755 } else { PLAIN };
+            BundleFile { mode, ..plain(file.path, file.content) }
+        })
         .collect();
     let known_hosts = vm.known_hosts.clone().unwrap_or_default();
     files.push(plain("known_hosts".to_owned(), format!("{known_hosts}\n")));
@@ -55,7 +62,7 @@ pub async fn bundle(
         files.push(BundleFile {
             path: format!("env/{}.env", path.name),
             content: text.expose().as_bytes().to_vec(),
-            private: true,
+            mode: 0o600,
         });
     }
     let readme = readme(path, &vm, (row.app.repo.as_str(), &config), &keys, secrets);
@@ -64,7 +71,7 @@ pub async fn bundle(
 }
 
 fn plain(path: String, content: String) -> BundleFile {
-    BundleFile { path, content: content.into_bytes(), private: false }
+    BundleFile { path, content: content.into_bytes(), mode: PLAIN }
 }
 
 fn readme(
