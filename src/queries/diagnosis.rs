@@ -1,9 +1,11 @@
 //! What is wrong: why the newest deploy failed or, where none did, what troubles the environment
 //! now.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::diagnosis::{Cause, Evidence, NameFacts, Probe, diagnose};
+use crate::dns::resolve::ResolveError;
 use crate::domain::clock::Millis;
 use crate::domain::deploy::{Deploy, DeployState};
 use crate::domain::environment::Environment;
@@ -171,7 +173,7 @@ fn good_commit(subject: &Subject<'_>, live: &Deploy) -> Option<bool> {
 async fn from_outside(context: &Context, environment: &Environment, evidence: &mut Evidence) {
     let settings = &environment.settings;
     if let Some(domain) = &settings.domain {
-        evidence.name = resolved(domain).await;
+        evidence.name = resolved(context, domain).await;
     }
     let (Some(vm), Some(address)) = (environment.vm, evidence.address) else { return };
     // Without the agent's word on the proxy's ports nobody knows where to ask.
@@ -190,21 +192,17 @@ async fn from_outside(context: &Context, environment: &Environment, evidence: &m
     });
 }
 
-/// The name's addresses: none of them where the DNS says that it has none, nothing at all where it
-/// did not answer.
-async fn resolved(domain: &Domain) -> Option<NameFacts> {
-    let asked = tokio::net::lookup_host((domain.to_string(), 443));
+/// The name's addresses, by the servers that are asked for every name: none of them where they say
+/// that it has none, nothing at all where they did not answer.
+async fn resolved(context: &Context, domain: &Domain) -> Option<NameFacts> {
+    let asked = context.resolver.addresses(domain);
     let name = domain.to_string();
     match tokio::time::timeout(DNS_WAIT, asked).await.ok()? {
-        Ok(found) => {
-            let resolves_to = found.map(|address| address.ip()).collect();
-            Some(NameFacts { name, resolves_to })
+        Ok(seen) => {
+            let (a, aaaa) = (seen.a.into_iter().map(IpAddr::from), seen.aaaa.into_iter());
+            Some(NameFacts { name, resolves_to: a.chain(aaaa.map(IpAddr::from)).collect() })
         }
-        Err(error) => {
-            let said = error.to_string();
-            let none = ["Name or service not known", "No address associated"];
-            let none = none.iter().any(|text| said.contains(text));
-            none.then(|| NameFacts { name, resolves_to: vec![] })
-        }
+        Err(ResolveError::Undelegated { .. }) => Some(NameFacts { name, resolves_to: vec![] }),
+        Err(ResolveError::Silent { .. } | ResolveError::NoResolver) => None,
     }
 }
