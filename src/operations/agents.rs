@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
 use super::{Context, OpError};
+use crate::accounts::CLOUDS;
 use crate::agent_releases::AgentReleases;
 use crate::domain::clock::Clock;
 use crate::domain::ids::VmId;
@@ -95,6 +96,71 @@ pub struct AgentBinary {
     pub sha256: String,
     /// Its length.
     pub bytes: u64,
+    /// Why it would not start on a VM, where that can be seen.
+    pub fault: Option<String>,
+}
+
+/// The newest C library that every system has that VMKit makes VMs with: Ubuntu 22.04 has 2.35.
+const GLIBC: (u32, u32) = (2, 34);
+
+/// The agent that a VM of an architecture is to have: there, and able to start.
+///
+/// # Errors
+/// [`OpError::NoAgentBinary`] or [`OpError::UnfitAgentBinary`], before anything is ordered.
+pub(crate) async fn fit(context: &Context, arch: Arch) -> Result<AgentBinary, OpError> {
+    let binaries = &context.agent_binaries;
+    let found = binaries.find(arch).await?;
+    let ours = || std::env::current_exe().is_ok_and(|program| program == found.path);
+    match &found.fault {
+        Some(fault) if !(ours() && simulated(context)) => {
+            let path = found.path.display().to_string();
+            Err(OpError::UnfitAgentBinary { path, fault: fault.clone() })
+        }
+        _ => Ok(found),
+    }
+}
+
+/// A sandbox's VMs are processes of this very machine, where what runs here runs.
+fn simulated(context: &Context) -> bool {
+    CLOUDS.iter().filter_map(|name| context.accounts.url(name)).all(|url| match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    })
+}
+
+/// What keeps a program from starting on VMs: another architecture, or a C library that is newer
+/// than some of them have. Nothing is said of what is no ELF file.
+fn fault(program: &[u8], arch: Arch) -> Option<String> {
+    if !program.starts_with(b"\x7fELF") {
+        return None;
+    }
+    // `e_machine`: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html
+    let machine = match arch {
+        Arch::Amd64 => [0x3e, 0],
+        Arch::Arm64 => [0xb7, 0],
+    };
+    if program.get(18..20) != Some(machine.as_slice()) {
+        return Some(format!("is no program for {}", arch.as_str()));
+    }
+    let (major, minor) = glibc(program).filter(|needs| *needs > GLIBC)?;
+    Some(format!(
+        "needs GLIBC_{major}.{minor}, and GLIBC_{}.{} is the most that every VM has",
+        GLIBC.0, GLIBC.1
+    ))
+}
+
+/// The newest version of the C library that a program asks for, by the names in its dynamic string
+/// table: each stands alone between two zero bytes.
+fn glibc(program: &[u8]) -> Option<(u32, u32)> {
+    let version = |name: &[u8]| {
+        let (major, rest) = std::str::from_utf8(name).ok()?.split_once('.')?;
+        let minor = rest.split('.').next()?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    let names = program.split(|&byte| byte == 0).filter_map(|name| name.strip_prefix(b"GLIBC_"));
+    names.filter_map(version).max()
 }
 
 /// The agents that this installation can hand out. Digests are made once per file, and anew for
@@ -131,20 +197,20 @@ impl AgentBinaries {
             || OpError::NoAgentBinary { arch: arch.as_str().to_owned(), folder: self.place() };
         let given = self.folder.as_ref().map(|folder| folder.join(&name));
         if let Some(path) = given.filter(|path| path.is_file()) {
-            return self.read(path).await.ok_or_else(missing);
+            return self.read(path, arch).await.ok_or_else(missing);
         }
         if let Some(path) = self.releases.program(arch).await? {
-            return self.read(path).await.ok_or_else(missing);
+            return self.read(path, arch).await.ok_or_else(missing);
         }
         let own = std::env::current_exe().ok().filter(|_| self.folder.is_none());
         let program = own.ok_or_else(missing)?;
         let beside = program.parent().unwrap_or(Path::new(".")).join(name);
         let path = [beside].into_iter().find(|path| path.is_file());
         let path = path.or_else(|| (own_arch() == Some(arch)).then_some(program));
-        self.read(path.ok_or_else(missing)?).await.ok_or_else(missing)
+        self.read(path.ok_or_else(missing)?, arch).await.ok_or_else(missing)
     }
 
-    async fn read(&self, path: PathBuf) -> Option<AgentBinary> {
+    async fn read(&self, path: PathBuf, arch: Arch) -> Option<AgentBinary> {
         let facts = std::fs::metadata(&path).ok()?;
         let written = facts.modified().ok();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -157,8 +223,8 @@ impl AgentBinaries {
         let read = path.clone();
         let bytes = tokio::task::spawn_blocking(move || std::fs::read(read)).await.ok()?.ok()?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let binary =
-            AgentBinary { path, sha256: hex::encode(Sha256::digest(bytes)), bytes: length };
+        let (sha256, fault) = (hex::encode(Sha256::digest(&bytes)), fault(&bytes, arch));
+        let binary = AgentBinary { path, sha256, bytes: length, fault };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(_, other)| other.path != binary.path);
         known.push((written, binary.clone()));

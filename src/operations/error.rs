@@ -58,6 +58,8 @@ pub enum OpError {
     AccountBlocked { cloud: String, reason: String },
     #[error("there is no agent for {arch} VMs in {folder}")]
     NoAgentBinary { arch: String, folder: String },
+    #[error("the agent `{path}` {fault}")]
+    UnfitAgentBinary { path: String, fault: String },
     #[error("no public SSH key of yours was found, and without one you could not log in to the VM")]
     NoOwnerKey,
     #[error("no key pair could be made: {detail}")]
@@ -251,6 +253,7 @@ impl OpError {
             Self::OtherCurrency { .. } => "other_currency",
             Self::AccountBlocked { .. } => "account_blocked",
             Self::NoAgentBinary { .. } => "no_agent_binary",
+            Self::UnfitAgentBinary { .. } => "unfit_agent_binary",
             Self::NoOwnerKey => "no_owner_key",
             Self::KeyPair { .. } => "key_pair",
             Self::UnknownPlan { .. } => "unknown_plan",
@@ -362,6 +365,7 @@ impl OpError {
             Self::AccountBlocked { .. } => "clear that in the provider's console, then try again".into(),
             Self::NoAgentGateway => "set VMKIT_PUBLIC_URL to an address that the VM can reach, or unset it: VMKit then reaches VMs over SSH".into(),
             Self::NoAgentBinary { arch, .. } => format!("put `vmkit-agent-{arch}` into the folder that VMKIT_AGENT_DIR names, or say with VMKIT_AGENT_{} where a release of it lies", arch.to_uppercase()),
+            Self::UnfitAgentBinary { .. } => "build it on Debian 12 or older with `cargo build --profile agent -p vmkit-agent`, or with `scripts/agent-arm64`, and put it into the folder that VMKIT_AGENT_DIR names".into(),
             Self::NoOwnerKey => "make one with `ssh-keygen -t ed25519`, or set VMKIT_OWNER_KEY to your public key".into(),
             Self::KeyPair { .. } => "try again, and report it if it stays".into(),
             Self::UnknownPlan { .. } | Self::PlanExpired { .. } | Self::StalePlan { .. } | Self::OtherPlan { .. } => "call the tool without `plan_id` for a fresh plan".into(),

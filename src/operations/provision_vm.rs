@@ -117,7 +117,7 @@ async fn look(context: &Context, path: &EnvironmentPath) -> Result<(Environment,
 
 /// The agent for VMs of an architecture.
 pub(super) async fn agent_binary(context: &Context, arch: Arch) -> Result<AgentBinary, OpError> {
-    context.agent_binaries.find(arch).await
+    super::agents::fit(context, arch).await
 }
 
 fn seen(environment: &Environment, size: &Size) -> Value {

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::accounts::{Accounts, CLOUDS, GITHUB, TokenSource};
 use crate::clouds::{Cloud, CloudError};
-use crate::operations::agents::own_arch;
+use crate::operations::agents::{self, own_arch};
 use crate::operations::catalogue::orderable;
 use crate::operations::connect::account;
 use crate::operations::{Context, OpError};
@@ -250,7 +250,7 @@ async fn agent_binary(context: &Context) -> Row {
     let what = "agent for VMs";
     let mut found = Vec::new();
     for arch in [crate::domain::size::Arch::Amd64, crate::domain::size::Arch::Arm64] {
-        match context.agent_binaries.find(arch).await {
+        match agents::fit(context, arch).await {
             Ok(_) => found.push(arch.as_str()),
             Err(OpError::NoAgentBinary { .. }) => {}
             Err(error) => return bad(what, &error),

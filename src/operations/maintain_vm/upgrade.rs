@@ -18,7 +18,7 @@ use vmkit_agent_protocol::upkeep::Upkeep;
 use super::care::ask;
 use crate::domain::ids::{OperationId, VmId};
 use crate::fleet::FleetError;
-use crate::operations::agents::AgentBinary;
+use crate::operations::agents::{AgentBinary, fit};
 use crate::operations::{Context, OpError, Run};
 
 const AGENT_WAIT: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ pub(super) async fn binary(context: &Context, vm: VmId) -> Result<AgentBinary, O
     let row = context.store.vm(vm).await?;
     let unknown = || OpError::UnknownVm { vm: vm.to_string(), known: String::new() };
     let arch = row.ok_or_else(unknown)?.vm.arch;
-    let found = context.agent_binaries.find(arch).await?;
+    let found = fit(context, arch).await?;
     if found.bytes > MAX_AGENT_BYTES {
         return Err(OpError::AgentTooLong { bytes: found.bytes, most: MAX_AGENT_BYTES });
     }
