@@ -73,7 +73,12 @@ impl Engine {
     /// Gives the rig's VM this engine.
     pub(crate) fn serve(&self, rig: &Rig) {
         std::fs::create_dir_all(rig.path("run")).unwrap();
-        std::os::unix::fs::symlink(&self.socket, rig.path("run/docker.sock")).unwrap();
+        std::os::unix::fs::symlink(self.socket(), rig.path("run/docker.sock")).unwrap();
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.socket.clone()
     }
 
     /// A service name of this test's own: the engine is shared.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use vmkit::fleet::LogQuery;
 use vmkit_agent_protocol::PROTOCOL;
-use vmkit_agent_protocol::calls::{Call, Reply};
+use vmkit_agent_protocol::bytes::Hidden;
+use vmkit_agent_protocol::calls::{Call, EnvFile, Reply};
 use vmkit_agent_protocol::messages::{Outcome, ToAgent};
 
 use super::docker::engine;
@@ -252,4 +253,148 @@ async fn docker_logs_that_are_truncated_or_deleted_under_docker_do_not_stop_what
         (ones == 2).then_some(())
     })
     .await;
+}
+
+/// Between the agent and the engine; what goes through it can be ended, and refused for a while.
+struct Hatch {
+    socket: std::path::PathBuf,
+    engine: std::path::PathBuf,
+    serving: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Hatch {
+    fn open(&mut self) {
+        let listener = tokio::net::UnixListener::bind(&self.socket).unwrap();
+        let engine = self.engine.clone();
+        self.serving = Some(tokio::spawn(async move {
+            // Dropped with this task, and every connection with it.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let engine = engine.clone();
+                connections.spawn(async move {
+                    let mut far = tokio::net::UnixStream::connect(engine).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        }));
+    }
+
+    async fn shut(&mut self) {
+        let serving = self.serving.take().unwrap();
+        serving.abort();
+        drop(serving.await);
+        std::fs::remove_file(&self.socket).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_that_is_restarted_under_a_container_loses_and_doubles_no_line() {
+    let Some(engine) = engine("a restarted engine") else { return };
+    let rig = Rig::new().await;
+    std::fs::create_dir_all(rig.path("run")).unwrap();
+    let (socket, engine_socket) = (rig.path("run/docker.sock"), engine.socket());
+    let mut hatch = Hatch { socket, engine: engine_socket, serving: None };
+    hatch.open();
+    let _agent = rig.start_agent();
+    rig.linked().await;
+    // As with live-restore: the container goes on while its engine is away.
+    let script = "n=0; while :; do n=$((n + 1)); echo \"$n\"; usleep 10000; done";
+    let name = engine.run("v1", &[], script);
+    let query = LogQuery { service: engine.service(), limit: 20_000, ..LogQuery::default() };
+    let numbers = async || {
+        let page = rig.fleet.cached_logs(rig.vm, query.clone()).await.unwrap();
+        page.lines.iter().map(|line| line.text.parse().unwrap()).collect::<Vec<u64>>()
+    };
+    until("lines come", async || (numbers().await.len() > 20).then_some(())).await;
+    hatch.shut().await;
+    until("it is said", async || match rig.fleet.call(rig.vm, Call::Metrics, DEADLINE).await {
+        Ok(Reply::Metrics(now)) => now.docker_trouble,
+        other => panic!("no metrics: {other:?}"),
+    })
+    .await;
+    hatch.open();
+    engine.docker(&["kill", &name]);
+    let last = engine.docker(&["logs", &name]).lines().count() as u64;
+    until("the last line is there", async || (numbers().await.last() == Some(&last)).then_some(()))
+        .await;
+    assert_eq!(numbers().await, (1..=last).collect::<Vec<_>>(), "each once, and in order");
+}
+
+/// A file system of its own, so small that it can be filled; unmounted with the value.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: std::path::PathBuf, size: &str) -> Result<Self, String> {
+        std::fs::create_dir_all(&at).unwrap();
+        let options = format!("size={size},mode=0755");
+        let mut mount = std::process::Command::new("mount");
+        let done = mount.args(["-t", "tmpfs", "-o", &options, "vmkit-test"]).arg(&at).output();
+        let done = done.map_err(|error| error.to_string())?;
+        if done.status.success() {
+            Ok(Self(at))
+        } else {
+            Err(String::from_utf8_lossy(&done.stderr).trim().to_owned())
+        }
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
+        let piece = [7; 512];
+        while std::io::Write::write_all(&mut file, &piece).is_ok() {}
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(std::process::Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_leaves_the_old_file_whole_and_the_agent_at_work() {
+    let rig = Rig::new().await;
+    let disks = [("etc/vmkit/env", "256k"), ("var/lib/vmkit", "4m")]
+        .map(|(path, size)| SmallDisk::mount(rig.path(path), size));
+    let disks: Vec<SmallDisk> = match disks.into_iter().collect() {
+        Ok(disks) => disks,
+        Err(reason) => return super::skips::skip("a full disk", &reason),
+    };
+    let mut agent = rig.start_agent();
+    rig.linked().await;
+    let long = "A=".to_owned() + &"x".repeat(8_000) + "\n";
+    let write = async |revision: u32, content: &str| {
+        let file = EnvFile {
+            app: "shop".to_owned(),
+            environment: "staging".to_owned(),
+            revision,
+            content: Hidden(content.to_owned()),
+        };
+        rig.fleet.call(rig.vm, Call::WriteEnvFile(file), DEADLINE).await
+    };
+    write(1, "A=1\n").await.unwrap();
+    let (folder, target) =
+        (rig.path("etc/vmkit/env/shop"), rig.path("etc/vmkit/env/shop/staging.env"));
+    for disk in &disks {
+        disk.fill();
+        let refused = write(2, &long).await.unwrap_err();
+        assert!(refused.to_string().contains("No space left"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "A=1\n");
+        let names = std::fs::read_dir(&folder).unwrap().count();
+        assert_eq!(names, 1, "nothing half is left to take room");
+        assert!(rig.fleet.call(rig.vm, Call::HostFacts, DEADLINE).await.is_ok());
+        // What it writes by itself (the metrics' minutes) does not end it, nor keep it from starting.
+        agent.kill();
+        rig.unlinked().await;
+        agent = rig.start_agent();
+        rig.linked().await;
+        assert!(rig.fleet.call(rig.vm, Call::Metrics, DEADLINE).await.is_ok());
+        disk.empty();
+    }
+    let written = write(2, &long).await;
+    assert_eq!(written, Ok(Reply::EnvFileWritten { revision: 2, changed: true }));
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), long);
 }
