@@ -2,6 +2,8 @@
 //! held to, beside a peer of the same run where there is one. More than three times the limit is a
 //! failure; a machine that is busy with other things is not.
 //!
+//! Build the agent as it is delivered first: `cargo build --profile agent -p vmkit-agent`.
+//!
 //!   cargo bench --bench agent               all of it, some minutes
 //!   cargo bench --bench agent -- --short    as CI runs it, about two minutes
 
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
 
 fn size(report: &mut Report) {
     let Some(program) = Program::agent() else { return };
+    eprintln!("the agent is {}", program.display());
     let bytes = std::fs::metadata(program).unwrap().len();
     report.at_most("size of vmkit-agent", mb(bytes), 8.0, "MB");
 }

@@ -57,17 +57,17 @@ impl Report {
 pub(crate) struct Program(Child);
 
 impl Program {
-    /// The agent as a program of its own, where it has been built beside us.
+    /// The agent as a program of its own: as it is delivered, or else as it was built beside us.
     pub(crate) fn agent() -> Option<PathBuf> {
         let vmkit = Path::new(env!("CARGO_BIN_EXE_vmkit"));
-        let agent = vmkit.with_file_name("vmkit-agent");
-        let built = agent.exists();
-        if !built {
-            eprintln!(
-                "vmkit-agent is not built beside vmkit: `cargo build --release --workspace --bins`"
-            );
+        let beside = vmkit.with_file_name("vmkit-agent");
+        let delivered =
+            vmkit.parent().and_then(Path::parent).map(|target| target.join("agent/vmkit-agent"));
+        let found = delivered.into_iter().chain([beside]).find(|program| program.exists());
+        if found.is_none() {
+            eprintln!("vmkit-agent is not built: `cargo build --profile agent -p vmkit-agent`");
         }
-        built.then_some(agent)
+        found
     }
 
     pub(crate) fn start(root: &Path) -> Self {
