@@ -196,7 +196,9 @@ fn add(all: &mut LogPage, page: LogPage) {
 fn concerns(text: &str, service: &str) -> bool {
     let said: Option<serde_json::Value> = serde_json::from_str(text).ok();
     let of = said.as_ref().and_then(|said| said.get("service")).and_then(|of| of.as_str());
-    of.is_none_or(|of| of == service || of.is_empty())
+    // Kamal gives the proxy the service with the role behind it.
+    let ours = |of: &str| of == service || of.strip_prefix(service) == Some("-web");
+    of.is_none_or(|of| of.is_empty() || ours(of))
 }
 
 /// Keeps lines that are bad enough, and those that belong to one.
@@ -259,7 +261,9 @@ mod tests {
     #[test]
     fn what_the_proxy_says_of_another_app_is_not_shown() {
         assert!(concerns(r#"{"msg":"Request","service":"shop-staging"}"#, "shop-staging"));
+        assert!(concerns(r#"{"msg":"Request","service":"shop-staging-web"}"#, "shop-staging"));
         assert!(!concerns(r#"{"msg":"Request","service":"other-staging"}"#, "shop-staging"));
+        assert!(!concerns(r#"{"msg":"Request","service":"shop-staging-b-web"}"#, "shop-staging"));
         assert!(concerns(r#"{"msg":"Server started"}"#, "shop-staging"));
         assert!(concerns("TLS handshake error", "shop-staging"));
     }
