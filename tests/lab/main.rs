@@ -2,9 +2,15 @@
 //! certificates; only the APIs of the cloud and of GitHub are simulated. Needs a Docker engine and
 //! root, and takes minutes; where it cannot be, it says so.
 
+mod adopt;
+mod handover;
+mod life;
 mod load;
+mod record;
 mod repo;
 mod rig;
 #[path = "../support/skips.rs"]
 mod skips;
+mod steps;
 mod story;
+mod trouble;

@@ -44,8 +44,20 @@ impl<'a> Repo<'a> {
         assert_eq!(merged["merged"], true, "{merged}");
     }
 
-    /// Commits a file on the default branch; the commit's id.
+    /// Commits a text file on the default branch; the commit's id.
     pub(crate) async fn push(&self, path: &str, content: &str) -> String {
+        self.push_bytes(path, content.as_bytes()).await
+    }
+
+    /// What a file of the default branch holds; empty where there is none.
+    pub(crate) async fn read(&self, path: &str) -> String {
+        let there = self.ask(Method::GET, &format!("contents/{path}"), None).await;
+        let lines: String = there["content"].as_str().unwrap_or_default().split('\n').collect();
+        String::from_utf8(BASE64_STANDARD.decode(lines).expect("Base64")).expect("text")
+    }
+
+    /// Commits a file on the default branch; the commit's id.
+    pub(crate) async fn push_bytes(&self, path: &str, content: &[u8]) -> String {
         let place = format!("contents/{path}");
         let there = self.ask(Method::GET, &place, None).await;
         let mut body = json!({"message": format!("Change {path}"), "content": BASE64_STANDARD.encode(content)});
@@ -56,24 +68,35 @@ impl<'a> Repo<'a> {
         done["commit"]["sha"].as_str().unwrap_or_else(|| panic!("a commit: {done}")).to_owned()
     }
 
-    /// The log of every job of the newest run.
-    pub(crate) async fn newest_logs(&self) -> String {
+    /// The jobs of the newest run, as GitHub lists them.
+    pub(crate) async fn newest_jobs(&self) -> Vec<Value> {
         let runs = self.ask(Method::GET, "actions/runs?per_page=1", None).await;
         let run = runs["workflow_runs"][0]["id"].clone();
         let jobs = self.ask(Method::GET, &format!("actions/runs/{run}/jobs"), None).await;
+        jobs["jobs"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The log of a job.
+    pub(crate) async fn job_log(&self, job: &Value) -> String {
+        let path = format!(
+            "{}/repos/{}/actions/jobs/{}/logs",
+            self.rig.setting("VMKIT_GITHUB_URL"),
+            self.full_name(),
+            job["id"]
+        );
+        let request = reqwest::Client::new().get(path).header("user-agent", "lab");
+        let request = request.bearer_auth(self.rig.setting("VMKIT_GITHUB_TOKEN"));
+        match request.send().await {
+            Ok(answer) => answer.text().await.unwrap_or_default(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// The log of every job of the newest run.
+    pub(crate) async fn newest_logs(&self) -> String {
         let mut logs = String::new();
-        for job in jobs["jobs"].as_array().into_iter().flatten() {
-            let path = format!(
-                "{}/repos/{}/actions/jobs/{}/logs",
-                self.rig.setting("VMKIT_GITHUB_URL"),
-                self.full_name(),
-                job["id"]
-            );
-            let request = reqwest::Client::new().get(path).header("user-agent", "lab");
-            let request = request.bearer_auth(self.rig.setting("VMKIT_GITHUB_TOKEN"));
-            if let Ok(answer) = request.send().await {
-                logs.push_str(&answer.text().await.unwrap_or_default());
-            }
+        for job in self.newest_jobs().await {
+            logs.push_str(&self.job_log(&job).await);
         }
         logs
     }

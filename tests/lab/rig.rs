@@ -160,6 +160,33 @@ impl Rig {
         self.lab.exec(&name, &["sh", "-c", script]).unwrap_or_else(|error| error.to_string())
     }
 
+    /// The ids of the processes that drive operations on this state.
+    fn drivers(&self) -> Vec<u32> {
+        let home = self.folder.path().display().to_string();
+        let ids = std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| {
+            let id: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            (line.contains(&home) && line.contains(" worker ")).then_some(id)
+        });
+        ids.collect()
+    }
+
+    /// Ends the process that drives operations, as a laptop does whose lid is closed for good.
+    pub(crate) async fn kill_driver(&self) {
+        let drivers = self.drivers();
+        assert_eq!(drivers.len(), 1, "one process drives");
+        let id = drivers[0].to_string();
+        let killed = Command::new("kill").args(["-KILL", &id]).status();
+        assert!(killed.expect("kill runs").success());
+        until("the driver is gone", async || !self.drivers().contains(&drivers[0])).await;
+    }
+
+    /// Waits until nothing of VMKit runs any more.
+    pub(crate) async fn quiet(&self) {
+        until("no driver", async || self.drivers().is_empty()).await;
+    }
+
     /// The address of the one VM.
     pub(crate) fn address(&self) -> std::net::IpAddr {
         self.sandbox.machines().list().first().expect("a VM").address()
@@ -180,8 +207,12 @@ impl Rig {
 
 /// Calls a tool, and waits for the end of what it started.
 pub(crate) async fn call(client: &Client, tool: &'static str, arguments: Value) -> CallToolResult {
+    ended(client, once(client, tool, arguments).await).await
+}
+
+/// Waits for the end of what an answer says is running.
+pub(crate) async fn ended(client: &Client, mut answer: CallToolResult) -> CallToolResult {
     let began = Instant::now();
-    let mut answer = once(client, tool, arguments).await;
     let mut operation = Value::Null;
     while text(&answer).starts_with("RUNNING ") || data_of(&answer)["state"] == "running" {
         assert!(began.elapsed() < 3 * DEADLINE, "still running: {}", text(&answer));

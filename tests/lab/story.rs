@@ -1,70 +1,25 @@
-//! The main job, from an empty account to an empty account.
+//! The main job, from an empty account to a reboot of the VM that it made.
 
 use std::os::unix::fs::PermissionsExt;
 
-use rmcp::model::CallToolResult;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::load::Load;
 use crate::repo::Repo;
-use crate::rig::{Client, Rig, call, data, data_of, once, text, until};
+use crate::rig::{Rig, call, once, text, until};
+use crate::steps::{Place, by_owner, deploys, done, provisioned, says, set_up};
 
-const PLACE: &str = "tide/staging";
-const DOMAIN: &str = "tide.example.com";
+const TIDE: Place = Place { environment: "tide/staging", domain: "tide.example.com" };
 const INFO: &str = "https://tide.example.com/cgi-bin/info";
-
-/// An answer with its word in text and in data.
-#[track_caller]
-fn says<'a>(result: &'a CallToolResult, word: &str) -> &'a Value {
-    assert!(text(result).starts_with(&format!("{word} ")), "{}", text(result));
-    data(result)
-}
-
-/// Calls a tool that is done in the end.
-async fn done(client: &Client, tool: &'static str, arguments: Value) -> CallToolResult {
-    let answer = call(client, tool, arguments).await;
-    let ended = text(&answer).starts_with("DONE ") || data_of(&answer)["state"] == "succeeded";
-    assert!(ended, "{tool}: {}", text(&answer));
-    answer
-}
-
-/// Makes the plan of an action, and lets it run.
-async fn planned(client: &Client, tool: &'static str, arguments: Value) -> CallToolResult {
-    let plan = call(client, tool, arguments.clone()).await;
-    let mut order = arguments;
-    order["plan_id"] = says(&plan, "NOT_EXECUTED")["plan_id"].clone();
-    done(client, tool, order).await
-}
-
-/// What the app's page says, as a visitor gets it.
-async fn page(visitor: &reqwest::Client) -> String {
-    let asked = visitor.get(INFO).send().await.expect("an answer");
-    asked.text().await.expect("a page")
-}
-
-/// A deploy that must come off; else all that was seen of it is told.
-async fn deploys(rig: &Rig, repo: &Repo<'_>, client: &Client, arguments: Value) {
-    let answer = call(client, "deploy", arguments).await;
-    if !text(&answer).starts_with("DONE ") && data_of(&answer)["state"] != "succeeded" {
-        eprintln!("{}", repo.newest_logs().await);
-        eprintln!("{}", rig.on_vm("docker ps -a; docker logs kamal-proxy 2>&1 | tail -20"));
-        panic!("not deployed: {}", text(&answer));
-    }
-}
-
-/// A deploy that must fail with this code, and what `diagnose` finds then.
-async fn refused(client: &Client, code: &str) {
-    let answer = call(client, "deploy", json!({"environment": PLACE})).await;
-    assert!(text(&answer).contains(code), "{code}: {}", text(&answer));
-    let found = call(client, "diagnose", json!({"environment": PLACE})).await;
-    assert!(text(&found).contains(code), "{code}: {}", text(&found));
-}
 
 /// The bundle holds all that a person needs, and the owner's own key opens the VM with it.
 fn ejected(rig: &Rig) {
     let file = rig.folder.path().join("bundle.tar");
     let place = file.display().to_string();
-    let done = rig.command(&["eject", PLACE, &place, "--with-secrets"]).output().expect("it runs");
+    let done = rig
+        .command(&["eject", TIDE.environment, &place, "--with-secrets"])
+        .output()
+        .expect("it runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let mode = std::fs::metadata(&file).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -74,17 +29,12 @@ fn ejected(rig: &Rig) {
     assert!(read("config/deploy.staging.yml").contains("service: \"tide-staging\""));
     assert!(read("README.md").contains("kamal deploy -c config/deploy.staging.yml"));
     assert!(read("env/staging.env").contains("GREETING=good morning, $HOME"));
+    let known_hosts = folder.join("known_hosts").display().to_string();
     for user in ["admin", "kamal"] {
-        let known = format!("UserKnownHostsFile={}", folder.join("known_hosts").display());
-        let mut ssh = std::process::Command::new("ssh");
-        ssh.arg("-i").arg(rig.folder.path().join("owner"));
-        ssh.args(["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", &known]);
-        ssh.args([&format!("{user}@{}", rig.address()), "docker ps -q || sudo docker ps -q"]);
-        let seen = ssh.stdin(std::process::Stdio::null()).output().expect("ssh runs");
-        let said = String::from_utf8_lossy(&seen.stdout).lines().count();
-        assert!(said >= 2, "{user}: {}", String::from_utf8_lossy(&seen.stderr));
+        let (said, error) = by_owner(rig, &known_hosts, user, "docker ps -q || sudo docker ps -q");
+        assert!(said.lines().count() >= 2, "{user}: {error}");
     }
-    let again = rig.command(&["eject", PLACE, &place]).output().expect("it runs");
+    let again = rig.command(&["eject", TIDE.environment, &place]).output().expect("it runs");
     assert_eq!(again.status.code(), Some(1), "nothing is overwritten");
 }
 
@@ -92,49 +42,50 @@ fn ejected(rig: &Rig) {
 async fn lab_main_job() {
     let Some(rig) = Rig::new().await else { return };
     let repo = Repo::new(&rig, "tide");
-    let client = rig.client(PLACE).await;
-    let setup = json!({"repo": repo.full_name(), "changes": "direct"});
-    let setup = call(&client, "setup_repo", setup).await;
-    repo.merge(&says(&setup, "NEEDS_MERGE")["result"]["pull"]).await;
-    let made = json!({"environment": PLACE, "size": "cx23", "region": "fsn1", "domain": DOMAIN,
-        "health_path": "/up"});
-    done(&client, "create_environment", made).await;
-    rig.tell("the repo is set up, the environment made");
-    planned(&client, "provision_vm", json!({"environment": PLACE})).await;
-    rig.tell("provision_vm: cloud-init has run, the agent is linked over SSH");
+    let client = rig.client(TIDE.environment).await;
+    set_up(&client, &repo).await;
+    provisioned(&rig, &client, TIDE).await;
+    let worker = json!({"processes": {"worker": {"command": "sh /app/worker.sh", "memory_mb": 32}},
+        "start_timeout_s": 20});
+    done(&client, "configure_app", TIDE.with(worker)).await;
 
-    done(&client, "manage_domain", json!({"environment": PLACE, "action": "point"})).await;
-    rig.tell("manage_domain: the name leads to the VM");
-
-    let place = json!({"environment": PLACE});
-    let set = json!({"environment": PLACE, "set": {"GREETING": "good morning, $HOME"}});
+    let set = TIDE.with(json!({"set": {"GREETING": "good morning, $HOME"}}));
     done(&client, "set_env", set).await;
-    deploys(&rig, &repo, &client, place.clone()).await;
+    deploys(&rig, &repo, &client, TIDE.only()).await;
     rig.tell("deploy: built, pushed, deployed by real Kamal");
-    let visitor = rig.visitor(DOMAIN);
-    let shown = page(&visitor).await;
+    let visitor = rig.visitor(TIDE.domain);
+    let shown = TIDE.page(&visitor).await;
     assert!(
         shown.contains("text=one") && shown.contains("greeting=good morning, $HOME"),
         "{shown}"
     );
     rig.tell("HTTPS answers with a certificate of Pebble's");
-    let logs = call(&client, "get_logs", place.clone()).await;
+    let logs = call(&client, "get_logs", TIDE.only()).await;
     assert!(text(&logs).contains("web of one starts on port 8080"), "{}", text(&logs));
-    rig.tell("the app's log");
+    let logs = call(&client, "get_logs", TIDE.with(json!({"role": "worker"}))).await;
+    assert!(text(&logs).contains("worker of one did job"), "{}", text(&logs));
+    until("the proxy's log tells of the request", async || {
+        let logs = call(&client, "get_logs", TIDE.with(json!({"source": "proxy"}))).await;
+        text(&logs).contains("/cgi-bin/info")
+    })
+    .await;
+    let metrics = call(&client, "get_metrics", TIDE.only()).await;
+    assert!(text(&metrics).contains("tide-staging-worker"), "{}", text(&metrics));
+    rig.tell("the app's log, the worker's, the proxy's; metrics of both");
 
     ejected(&rig);
     rig.tell("eject: the owner's key and the bundle are enough to log in");
 
-    let load = Load::start(INFO, || rig.visitor(DOMAIN));
-    let set = json!({"environment": PLACE, "set": {"GREETING": "good evening"}});
+    let load = Load::start(INFO, || rig.visitor(TIDE.domain));
+    let set = TIDE.with(json!({"set": {"GREETING": "good evening"}}));
     done(&client, "set_env", set).await;
-    deploys(&rig, &repo, &client, json!({"environment": PLACE, "ref": "current"})).await;
+    deploys(&rig, &repo, &client, TIDE.with(json!({"ref": "current"}))).await;
     repo.push("text", "two\n").await;
-    deploys(&rig, &repo, &client, place.clone()).await;
+    deploys(&rig, &repo, &client, TIDE.only()).await;
     let counted = load.stop().await;
     assert!(counted.lost.is_empty(), "of {}: {:?}", counted.good, counted.lost);
     assert!(counted.good > 100, "a load: {}", counted.good);
-    let shown = page(&visitor).await;
+    let shown = TIDE.page(&visitor).await;
     assert!(shown.contains("text=two") && shown.contains("greeting=good evening"), "{shown}");
     rig.tell(&format!(
         "two deploys under load: {} of {} requests answered",
@@ -142,33 +93,28 @@ async fn lab_main_job() {
     ));
 
     repo.push("before.sh", "rm -f /app/www/up\n").await;
-    refused(&client, "wrong_health_path").await;
-    assert!(page(&visitor).await.contains("text=two"), "the old version serves");
+    let answer = call(&client, "deploy", TIDE.only()).await;
+    assert!(text(&answer).contains("wrong_health_path"), "{}", text(&answer));
+    let found = call(&client, "diagnose", TIDE.only()).await;
+    assert!(text(&found).contains("wrong_health_path"), "{}", text(&found));
+    assert!(TIDE.page(&visitor).await.contains("text=two"), "the old version serves");
     rig.tell("a version without its health path: refused, named, the old one serves");
-    repo.push("before.sh", "echo 'no such table: tides'; exit 3\n").await;
-    refused(&client, "crashed_at_start").await;
-    assert!(page(&visitor).await.contains("text=two"), "the old version serves");
-    rig.tell("a version that dies at its start: refused, named, the old one serves");
-
-    repo.push("before.sh", "APP_PORT=9999\n").await;
-    refused(&client, "wrong_port").await;
-    rig.tell("a version on another port: refused, named");
-    done(&client, "rollback", place.clone()).await;
-    let shown = page(&visitor).await;
+    done(&client, "rollback", TIDE.only()).await;
+    let shown = TIDE.page(&visitor).await;
     assert!(shown.contains("text=one"), "{shown}");
     rig.tell("rollback");
 
     repo.push("before.sh", "sleep 300\n").await;
-    let started = once(&client, "deploy", json!({"environment": PLACE, "wait_seconds": 0})).await;
+    let started = once(&client, "deploy", TIDE.with(json!({"wait_seconds": 0}))).await;
     let operation = says(&started, "RUNNING")["operation"].clone();
     let locked = "test -d ~kamal/.kamal/lock-tide-staging && docker ps | grep -c tide-staging-web";
     until("Kamal boots the new version", async || rig.on_vm(locked).trim() == "2").await;
     done(&client, "cancel", json!({"operation": operation})).await;
     assert_eq!(rig.on_vm("test -d ~kamal/.kamal/lock-tide-staging || echo free").trim(), "free");
-    assert!(page(&visitor).await.contains("text=one"), "the old version serves");
+    assert!(TIDE.page(&visitor).await.contains("text=one"), "the old version serves");
     rig.tell("a deploy cancelled in the middle: the lock is free, the old version serves");
 
-    done(&client, "maintain_vm", json!({"environment": PLACE, "action": "reboot"})).await;
+    done(&client, "maintain_vm", TIDE.with(json!({"action": "reboot"}))).await;
     until("the app answers again", async || {
         let asked = visitor.get(INFO).send().await;
         asked.is_ok_and(|answer| answer.status() == 200)

@@ -1,0 +1,163 @@
+//! What can go wrong, provoked with the real tools: the old version serves on, and `diagnose` names
+//! the one cause. One VM is enough: each row is one deploy that fails, and what mends it.
+
+use serde_json::json;
+
+use crate::record::record;
+use crate::repo::Repo;
+use crate::rig::{Client, Rig, call, data_of, text};
+use crate::steps::{Place, deploys, done, provisioned, set_up};
+
+const REEF: Place = Place { environment: "reef/staging", domain: "reef.example.com" };
+const SERVICE: &str = "reef-staging";
+/// A program of another architecture that no machine has a handler for: the head of an ELF file for
+/// the PDP-10.
+const FOREIGN: &[u8] = b"\x7fELF\x01\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x40\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x34\0\0\0\0\0\0\0\0\0\0";
+
+/// A failure on the VM: its name, what breaks the VM, the code, and what mends it.
+type Harm = (&'static str, &'static str, &'static str, &'static str);
+
+const ON_THE_VM: &[Harm] = &[
+    (
+        "key-refused",
+        "mv /home/kamal/.ssh/authorized_keys /home/kamal/.ssh/gone",
+        "ssh_auth_failed",
+        "mv /home/kamal/.ssh/gone /home/kamal/.ssh/authorized_keys",
+    ),
+    ("docker-forbidden", "gpasswd -d kamal docker", "docker_forbidden", "usermod -aG docker kamal"),
+    (
+        "lock-of-a-person",
+        "cd /home/kamal/.kamal && mkdir lock-reef-staging && printf 'Locked by: Ada at 2026-11-20T09:30:00Z\\nVersion: 1\\nMessage: Hands off' | base64 -w 0 > lock-reef-staging/details && chown -R kamal lock-reef-staging",
+        "deploy_locked",
+        "rm -r /home/kamal/.kamal/lock-reef-staging",
+    ),
+    (
+        "domain-taken",
+        "docker exec kamal-proxy kamal-proxy remove reef-staging-web; docker exec kamal-proxy kamal-proxy deploy other --target=$(docker ps -qf name=reef-staging-web | head -1):8080 --host=reef.example.com",
+        "domain_taken",
+        "docker exec kamal-proxy kamal-proxy remove other",
+    ),
+    (
+        "port-taken",
+        "docker rm -f kamal-proxy; (setsid python3 -m http.server 80 >/dev/null 2>&1 & echo $! > /root/taken)",
+        "port_taken",
+        "kill $(cat /root/taken); docker rm -f kamal-proxy",
+    ),
+    (
+        "host-key-changed",
+        "cd /etc/ssh && mkdir /root/keys && mv ssh_host_* /root/keys/ && ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key && systemctl restart ssh",
+        "host_key_changed",
+        "rm /etc/ssh/ssh_host_*; mv /root/keys/* /etc/ssh/ && systemctl restart ssh",
+    ),
+    (
+        "docker-down",
+        "systemctl stop docker.socket docker.service",
+        "docker_down",
+        "systemctl start docker.socket docker.service",
+    ),
+];
+
+/// What a version does before it listens, and the code.
+const IN_THE_APP: &[(&str, &str, &str)] = &[
+    ("crash", "echo 'no such table: tides'; exit 3\n", "crashed_at_start"),
+    ("other-port", "APP_PORT=9999\n", "wrong_port"),
+    ("no-path", "rm -f /app/www/up\n", "wrong_health_path"),
+    (
+        "missing-value",
+        "echo 'Missing required environment variable: TIDE_TABLE'; exit 1\n",
+        "missing_env_key",
+    ),
+    ("memory", "x=$(head -c 90000000 /dev/zero | tr '\\0' x); echo ${#x}\n", "out_of_memory"),
+];
+
+/// A scenario on one VM, in which many deploys fail.
+struct Trouble<'a> {
+    rig: &'a Rig,
+    repo: &'a Repo<'a>,
+    client: &'a Client,
+    wrong: Vec<String>,
+}
+
+impl Trouble<'_> {
+    /// A deploy that fails, and what `diagnose` says of it. All rows are tried before the verdict.
+    async fn breaks(&mut self, name: &str, code: &str) {
+        let answer = call(self.client, "deploy", REEF.only()).await;
+        let went = text(&answer).starts_with("DONE ") || data_of(&answer)["state"] == "succeeded";
+        let found = call(self.client, "diagnose", REEF.only()).await;
+        record(self.rig, self.repo, SERVICE, name, code).await;
+        if went || !text(&found).contains(code) {
+            eprintln!("{}", self.repo.newest_logs().await);
+            eprintln!("deploy: {}\ndiagnose: {}", text(&answer), text(&found));
+            self.wrong.push(format!("{name}: {code}: {}", text(&found)));
+        }
+        self.rig.tell(&format!("{name}: {code}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lab_failures_are_named() {
+    let Some(rig) = Rig::new().await else { return };
+    let repo = Repo::new(&rig, "reef");
+    let client = rig.client(REEF.environment).await;
+    set_up(&client, &repo).await;
+    provisioned(&rig, &client, REEF).await;
+    let short = json!({"start_timeout_s": 8, "processes": {"web": {"memory_mb": 32}}});
+    done(&client, "configure_app", REEF.with(short)).await;
+    deploys(&rig, &repo, &client, REEF.only()).await;
+    rig.tell("a VM with the first version");
+
+    let mut trouble = Trouble { rig: &rig, repo: &repo, client: &client, wrong: vec![] };
+    for (number, (name, harm, code, mend)) in ON_THE_VM.iter().enumerate() {
+        // A new commit each time: what is live already would not be deployed again.
+        repo.push("text", &format!("try {number}\n")).await;
+        rig.on_vm(harm);
+        trouble.breaks(name, code).await;
+        rig.on_vm(mend);
+    }
+    repo.push("text", "mended\n").await;
+    deploys(&rig, &repo, &client, REEF.only()).await;
+    let visitor = rig.visitor(REEF.domain);
+    let page = REEF.page(&visitor).await;
+    assert!(page.contains("text=mended"), "all of it is mended: {page}");
+    rig.tell("all mended, deployed again");
+
+    for (name, before, code) in IN_THE_APP {
+        repo.push("before.sh", before).await;
+        trouble.breaks(name, code).await;
+    }
+    let page = REEF.page(&visitor).await;
+    assert!(page.contains("text=mended"), "the old version serves on: {page}");
+
+    rig.lab.let_registry_refuse(true).expect("a registry");
+    trouble.breaks("registry-refuses", "registry_push_denied").await;
+    rig.lab.let_registry_refuse(false).expect("a registry");
+    let secrets = repo.read(".kamal/secrets").await;
+    repo.push(".kamal/secrets", "# nothing\n").await;
+    trouble.breaks("secret-missing", "secret_missing").await;
+    repo.push(".kamal/secrets", &secrets).await;
+    let config = repo.read("config/deploy.staging.yml").await;
+    repo.push("config/deploy.staging.yml", &format!("{config}traefik: {{}}\n")).await;
+    trouble.breaks("config-edited", "kamal_config").await;
+    repo.push("config/deploy.staging.yml", &config).await;
+
+    repo.push_bytes("foreign", FOREIGN).await;
+    repo.push(
+        "Dockerfile",
+        "FROM vmkit-lab/busybox\nCOPY foreign /foreign\nRUN chmod +x /foreign\nEXPOSE 8080\nCMD [\"/foreign\"]\n",
+    )
+    .await;
+    trouble.breaks("foreign", "wrong_architecture").await;
+
+    // The engine of this VM gets a disk of its own that is nearly full; nothing mends that here.
+    rig.on_vm(
+        "systemctl stop docker.socket docker.service; mount -t tmpfs -o size=48m tmpfs /var/lib/docker
+        systemctl start docker.service
+        free=$(df --output=avail -k /var/lib/docker | tail -n 1)
+        fallocate -l $((free - 512))K /var/lib/docker/full",
+    );
+    trouble.breaks("disk-full", "disk_full").await;
+    let wrong = trouble.wrong;
+    assert!(wrong.is_empty(), "not named: {wrong:#?}");
+    client.cancel().await.expect("ended");
+    rig.stop().await;
+}
