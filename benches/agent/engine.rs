@@ -71,6 +71,12 @@ fn answer(request: &Request, lines: u64, rate: Option<u64>, sent: &Arc<AtomicU64
         "containers/c1/logs" if follow => {
             Body::from_stream(stream(lines, rate, sent.clone())).into_response()
         }
+        // Asked where the log begins: there is nothing before the first line.
+        "containers/c1/logs" => {
+            let mut bytes = Vec::new();
+            frame(1, &mut bytes);
+            bytes.into_response()
+        }
         "events" => Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>())
             .into_response(),
         _ => (axum::http::StatusCode::NOT_FOUND, Json(json!({"message": "absent"}))).into_response(),
