@@ -77,8 +77,15 @@ pub(crate) async fn bridge(host: &Host) -> io::Result<()> {
             Err(error) => error,
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         copied = tokio::io::copy(&mut from_agent, &mut stdout) => copied.map(|_| ()),
         error = ours => Err(error),
-    }
+    };
+    ended.or_else(|error| if is_end(error.kind()) { Ok(()) } else { Err(error) })
+}
+
+/// An agent that ends before it has read all that we passed on resets the connection: that is its
+/// end, and no fault of ours.
+fn is_end(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }

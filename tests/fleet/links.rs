@@ -375,3 +375,24 @@ async fn the_same_link_runs_over_the_socket_and_over_the_bridge() {
     assert!(attached.await.unwrap().is_ok());
     assert!(tokio::time::timeout(DEADLINE, bridge.wait()).await.unwrap().unwrap().success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_ends_well_with_an_agent_that_left_something_unread() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("run/vmkit");
+    std::fs::create_dir_all(&folder).unwrap();
+    let listener = tokio::net::UnixListener::bind(folder.join("agent.sock")).unwrap();
+    let mut bridge = tokio::process::Command::new(env!("CARGO_BIN_EXE_vmkit"))
+        .args(["agent", "bridge", "--root"])
+        .arg(root.path())
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (agent, _) = listener.accept().await.unwrap();
+    let mut stdin = bridge.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, b"unread").await.unwrap();
+    agent.readable().await.unwrap();
+    drop(agent);
+    assert!(tokio::time::timeout(DEADLINE, bridge.wait()).await.unwrap().unwrap().success());
+}
