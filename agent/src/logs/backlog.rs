@@ -14,6 +14,8 @@ use vmkit_agent_protocol::logs::{Batch, Source};
 
 /// What all backlogs of an agent hold together, in bytes.
 pub(crate) const BYTES: usize = 8 << 20;
+/// What goes out in one batch where many small ones wait, in bytes.
+const TOGETHER_BYTES: usize = 64 * 1024;
 /// What a line costs beside its text, in bytes, about.
 const LINE_BYTES: usize = 64;
 /// A gateway that takes nothing for so long is stalled.
@@ -159,7 +161,18 @@ impl Waiting {
         self.taken_at = now;
         self.lost = 0;
         let Some(mut batch) = self.batches.pop_front() else { return self.silent() };
-        self.bytes -= cost(&batch);
+        let mut bytes = cost(&batch);
+        // Docker gives a log that is followed line by line: what waits goes together.
+        while let Some(next) = self.batches.pop_front_if(|next| {
+            next.source == batch.source
+                && !next.gap
+                && next.dropped == 0
+                && bytes + cost(next) <= TOGETHER_BYTES
+        }) {
+            bytes += cost(&next);
+            batch.lines.extend(next.lines);
+        }
+        self.bytes -= bytes;
         let lost = self.dropped.remove(&batch.source.container);
         batch.dropped += lost.map_or(0, |lost| lost.lines);
         Some(batch)
@@ -210,6 +223,22 @@ mod tests {
             more: false,
         };
         Batch { source, lines: (first..first + lines).map(line).collect(), ..Batch::default() }
+    }
+
+    #[test]
+    fn small_batches_of_one_container_go_out_together_and_those_of_two_do_not() {
+        let now = Instant::now();
+        let mut waiting = Waiting::new(now);
+        for (container, first) in [("a", 1), ("a", 2), ("b", 1), ("a", 3), ("a", 4)] {
+            drop(waiting.offer(batch(container, first, 1), now, BYTES));
+        }
+        drop(waiting.offer(Batch { gap: true, ..batch("a", 5, 1) }, now, BYTES));
+        let mut taken = Vec::new();
+        while let Some(batch) = waiting.take(now) {
+            taken.push(batch.lines.iter().map(|line| line.time_ns).collect::<Vec<_>>());
+        }
+        assert_eq!(taken, [vec![1, 2], vec![1], vec![3, 4], vec![5]]);
+        assert_eq!(waiting.bytes, 0);
     }
 
     #[test]
