@@ -54,7 +54,11 @@ impl FakeEngine {
 
 fn answer(request: &Request, lines: u64, rate: Option<u64>, sent: &Arc<AtomicU64>) -> Response {
     let path = request.uri().path().trim_start_matches('/');
-    let rest = path.split_once('/').map_or(path, |(_, rest)| rest);
+    // With the API's version before it, or without.
+    let rest = match path.split_once('/') {
+        Some((version, rest)) if version.starts_with("v1.") => rest,
+        _ => path,
+    };
     let follow = request.uri().query().is_some_and(|query| query.contains("follow=true"));
     match rest {
         "version" => Json(json!({"Version": "26.1.5", "ApiVersion": "1.45"})).into_response(),

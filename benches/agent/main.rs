@@ -29,7 +29,7 @@ use vmkit::fleet::{Bounds, Fleet, Limits, LogQuery};
 
 use engine::FakeEngine;
 use measure::{Program, Report};
-use rig::{Agent, Rig};
+use rig::Rig;
 
 /// How long each thing is measured, and how much of it.
 struct Scale {
@@ -129,26 +129,35 @@ async fn synthetic(scale: &Scale, report: &mut Report) {
     report.tell("  of a reader that only counts them", rate / bare, "times its speed");
 }
 
+/// A link that was away while a container wrote: what it missed is on the VM's disk.
 async fn stored(scale: &Scale, report: &mut Report) {
     let Some(engine) = docker::engine("stored lines") else { return };
     let text = "0123456789".repeat(11);
-    let script = format!("yes '{text}' | head -n {}; echo the end; sleep 1000", scale.stored);
+    let script = format!(
+        "echo the start; until [ -e /go ]; do sleep 0.1; done; \
+         yes '{text}' | head -n {}; echo the end; sleep 1000",
+        scale.stored
+    );
     let name = engine.run("v1", &["--log-driver", "json-file"], &script);
+    let rig = Rig::with(Clock::wall(), limits(scale.stored + 10)).await;
+    engine.serve(&rig);
+    let query = LogQuery { service: engine.service(), limit: 1, ..LogQuery::default() };
+    let cached = async |text: &str| {
+        let page = rig.fleet.cached_logs(rig.vm, query.clone()).await.unwrap();
+        page.lines.first().is_some_and(|line| line.text == text).then_some(())
+    };
+    let away = Program::start(rig.root.path());
+    rig::until("the first is in the cache", async || cached("the start").await).await;
+    drop(away);
+    engine.docker(&["exec", &name, "/bin/sh", "-c", ": > /go"]);
     rig::until("they are stored", async || {
         engine.docker(&["logs", "--tail", "1", &name]).starts_with("the end").then_some(())
     })
     .await;
     let peer = docker_logs(&name).min(docker_logs(&name));
-    let rig = Rig::with(Clock::wall(), limits(scale.stored + 10)).await;
-    engine.serve(&rig);
-    let agent = Agent::start(rig.root.path());
+    let agent = Program::start(rig.root.path());
     let begun = Instant::now();
-    let query = LogQuery { service: engine.service(), limit: 1, ..LogQuery::default() };
-    rig::until("all are in the cache", async || {
-        let page = rig.fleet.cached_logs(rig.vm, query.clone()).await.unwrap();
-        page.lines.first().is_some_and(|line| line.text == "the end").then_some(())
-    })
-    .await;
+    rig::until("all are in the cache", async || cached("the end").await).await;
     let ours = begun.elapsed();
     drop(agent);
     let share = peer.as_secs_f64() / ours.as_secs_f64();
