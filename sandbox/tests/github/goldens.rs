@@ -34,14 +34,19 @@ async fn generated_files_deploy() {
         let vm = stage.deployable().await;
         let address = vm.machine.address().to_string();
         let read = |path: &str| std::fs::read_to_string(golden.join(path)).unwrap();
-        for path in [".github/workflows/vmkit-deploy.yml", ".kamal/secrets", ".kamal/ssh_config"] {
+        // A repo's second app has a workflow of its own name.
+        let folder = std::fs::read_dir(golden.join(".github/workflows")).unwrap();
+        let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let its_file = names.last().unwrap();
+        let workflow_path = format!(".github/workflows/{its_file}");
+        for path in [workflow_path.as_str(), ".kamal/secrets", ".kamal/ssh_config"] {
             // The golden apps' default branches have other names.
             let branch = regex("ref: \"[^\"]+\"");
             let text = read(path);
             stage.put_file(path, &branch.replace_all(&text, "ref: \"main\"")).await;
         }
         let dockerfile = regex("file: \"(.+)\"");
-        let workflow = read(".github/workflows/vmkit-deploy.yml");
+        let workflow = read(&workflow_path);
         let dockerfile = dockerfile
             .captures(&workflow)
             .map_or("Dockerfile", |found| found.get(1).unwrap().as_str());
@@ -58,9 +63,8 @@ async fn generated_files_deploy() {
         }
         for file in std::fs::read_dir(golden.join("config")).unwrap() {
             let name = file.unwrap().file_name().into_string().unwrap();
-            let environment =
-                name.trim_start_matches("deploy.").trim_end_matches(".yml").to_owned();
             let text = read(&format!("config/{name}"));
+            let environment = regex("APP_ENV: \"(.+)\"").captures(&text).unwrap()[1].to_owned();
             let hosts = regex("hosts: \\[\"[^\"]*\"\\]");
             let text = hosts.replace_all(&text, format!("hosts: [\"{address}\"]")).into_owned();
             let text = regex("cmd: .*").replace_all(&text, "cmd: sleep 1000").into_owned();
@@ -80,14 +84,16 @@ async fn generated_files_deploy() {
                 std::fs::write(env_file, format!("GREETING={environment}\n")).unwrap();
             }
             let sha = stage.put_file(&format!("config/{name}"), &text).await;
-            let suffix = environment.to_ascii_uppercase().replace('-', "_");
+            let upper = environment.to_ascii_uppercase().replace('-', "_");
+            let suffix = regex(&format!("secrets\\.VMKIT_SSH_KEY_(\\w*{upper})\\b"));
+            let suffix = &suffix.captures(&workflow).unwrap()[1];
             stage.put_secret(&format!("VMKIT_SSH_KEY_{suffix}"), &vm.private).await;
             let known = format!("{address} {}", vm.machine.host_key());
             stage.put_variable(&format!("VMKIT_KNOWN_HOSTS_{suffix}"), &known).await;
 
             let body = json!({ "ref": "main", "inputs": { "environment": environment, "sha": sha, "deploy_id": "dep_1" } });
-            let path = "/repos/octo/shop/actions/workflows/vmkit-deploy.yml/dispatches";
-            let run = stage.expect(200, Method::POST, path, body).await["workflow_run_id"]
+            let path = format!("/repos/octo/shop/actions/workflows/{its_file}/dispatches");
+            let run = stage.expect(200, Method::POST, &path, body).await["workflow_run_id"]
                 .as_u64()
                 .unwrap();
             let ended = stage.ended(run).await;
