@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -117,9 +117,19 @@ async fn comes_up(settings: &Settings, mut child: Child, limit: Duration) -> boo
     came
 }
 
+/// The program, or the one that has taken its place since: of a file that is gone Linux says
+/// `NAME (deleted)`, which is what an upgrade under a running `vmkit mcp` leaves.
+fn replaced(program: PathBuf) -> PathBuf {
+    let name = program.to_str().and_then(|name| name.strip_suffix(" (deleted)"));
+    match name.map(PathBuf::from) {
+        Some(newer) if !program.exists() && newer.exists() => newer,
+        _ => program,
+    }
+}
+
 fn start_worker(settings: &Settings) -> Result<Child, CliError> {
     let failed = |error: std::io::Error| CliError::io("the worker cannot be started", &error);
-    let program = std::env::current_exe().map_err(failed)?;
+    let program = replaced(std::env::current_exe().map_err(failed)?);
     let log = settings.home.worker_log();
     let too_long = std::fs::metadata(&log).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX);
     let mut options = OpenOptions::new();
@@ -165,4 +175,22 @@ pub(super) fn asked_to_end() -> Result<CancellationToken, CliError> {
         tell.cancel();
     });
     Ok(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_that_took_the_place_of_ours_is_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (here, gone) = (folder.path().join("vmkit"), folder.path().join("vmkit (deleted)"));
+        assert_eq!(replaced(gone.clone()), gone, "there is no newer one");
+        std::fs::write(&here, "").expect("written");
+        assert_eq!(replaced(gone.clone()), here);
+        assert_eq!(replaced(here.clone()), here);
+        // Somebody's program may be called so.
+        std::fs::write(&gone, "").expect("written");
+        assert_eq!(replaced(gone.clone()), gone);
+    }
 }
