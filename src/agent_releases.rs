@@ -1,6 +1,7 @@
 //! Fetches the agent's program from where a release of it lies. Nothing but the one program with
 //! the checksum that was set here ever comes out.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,14 +97,14 @@ pub struct AgentReleases {
     known: Vec<AgentRelease>,
     keep: PathBuf,
     pace: Pace,
-    /// One is fetched at a time, so none is twice.
-    fetching: Mutex<()>,
+    /// The sums whose file this process has found right; one is looked at, or fetched, at a time.
+    right: Mutex<HashSet<String>>,
 }
 
 impl AgentReleases {
     /// Keeps programs in `keep`, which need not be there yet.
     pub fn new(known: Vec<AgentRelease>, keep: PathBuf, pace: Pace) -> Self {
-        Self { known, keep, pace, fetching: Mutex::default() }
+        Self { known, keep, pace, right: Mutex::default() }
     }
 
     /// No release.
@@ -113,8 +114,8 @@ impl AgentReleases {
         Self::new(Vec::new(), PathBuf::new(), pace)
     }
 
-    /// The file of the program for an architecture, fetched where it is not there; none where no
-    /// release is set.
+    /// The file of the program for an architecture, fetched where it is not there or is not that
+    /// program any more; none where no release is set.
     ///
     /// # Errors
     /// As [`fetch`], or the file cannot be written.
@@ -122,17 +123,25 @@ impl AgentReleases {
         let Some(release) = self.known.iter().find(|known| known.arch == arch) else {
             return Ok(None);
         };
-        let _one = self.fetching.lock().await;
+        let mut right = self.right.lock().await;
         let path = self.keep.join(format!("vmkit-agent-{}", release.sha256));
-        if !path.is_file() {
+        if right.contains(&release.sha256) && path.is_file() {
+            return Ok(Some(path));
+        }
+        if !std::fs::read(&path).is_ok_and(|bytes| sum(&bytes) == release.sha256) {
             let bytes = fetch(release, &self.pace).await?;
             keep(&self.keep, &path, &bytes).map_err(|source| AgentReleaseError::NotKept {
                 folder: self.keep.display().to_string(),
                 source,
             })?;
         }
+        right.insert(release.sha256.clone());
         Ok(Some(path))
     }
+}
+
+fn sum(program: &[u8]) -> String {
+    hex::encode(Sha256::digest(program))
 }
 
 /// Under its last name it is whole.
@@ -160,7 +169,7 @@ pub async fn fetch(release: &AgentRelease, pace: &Pace) -> Result<Vec<u8>, Agent
     if !answer.is_success() {
         return Err(AgentReleaseError::Status { url, status: answer.status.as_u16() });
     }
-    let found = hex::encode(Sha256::digest(&answer.body));
+    let found = sum(&answer.body);
     if found != release.sha256 {
         return Err(AgentReleaseError::Another { url, found });
     }

@@ -62,6 +62,12 @@ async fn a_release_is_fetched_once_and_brought_to_the_vm() {
     // The plan fetched it, the worker found it.
     assert_eq!(fetched.load(Ordering::SeqCst), 2);
     assert!(stage.vmkit(&["doctor"]).await.contains("amd64 and arm64"));
+    // What lies there is believed no more than what comes.
+    let kept = stage.settings.home.agents().join(format!("vmkit-agent-{sum}"));
+    std::fs::write(&kept, "something else").expect("written");
+    assert!(stage.vmkit(&["doctor"]).await.contains("amd64 and arm64"));
+    assert_eq!(std::fs::read(&kept).expect("a program"), PROGRAM.as_bytes());
+    assert_eq!(fetched.load(Ordering::SeqCst), 3);
     stage.tear_down().await;
 }
 
