@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::deploy::evidence;
 use super::{Context, OpError, Run};
-use crate::domain::names::EnvironmentName;
+use crate::diagnosis::{self, Evidence};
+use crate::domain::names::{EnvironmentName, EnvironmentPath};
 use crate::github::{Conclusion, GitHub, JobFacts, RunFacts, RunStatus};
 use crate::pipeline::Names;
 use crate::store::AppRow;
@@ -15,6 +17,8 @@ const RUN_WAIT: Duration = Duration::from_secs(30 * 60);
 const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 /// How often a run that is being cancelled is looked at.
 const STOP_LOOKS: u32 = 240;
+/// What to do about a run that says no more than that it failed.
+const LOOK_AT_THE_PAGE: &str = "look at the run's page";
 
 /// What a run is asked to do.
 pub(super) struct Asked<'a> {
@@ -22,6 +26,16 @@ pub(super) struct Asked<'a> {
     pub(super) action: &'a str,
     /// The inputs of that action.
     pub(super) more: BTreeMap<&'a str, &'a str>,
+}
+
+/// Why a run did not end well.
+pub(super) struct Trouble {
+    /// The stable code.
+    pub(super) code: &'static str,
+    /// What happened.
+    pub(super) cause: String,
+    /// What to do next.
+    pub(super) fix: String,
 }
 
 /// A run of the deploy workflow.
@@ -105,6 +119,28 @@ impl Work<'_> {
         Ok(None)
     }
 
+    /// Waits for the end of a run for an environment, as [`Self::end`]; none where it ended well.
+    pub(super) async fn trouble(
+        &self,
+        id: u64,
+        path: &EnvironmentPath,
+        run: &Run<'_>,
+    ) -> Result<Option<Trouble>, OpError> {
+        let Some(facts) = self.end(id, Some(run)).await? else {
+            return Ok(Some(Trouble {
+                code: "run_too_long",
+                cause: "the workflow run did not end within half an hour".to_owned(),
+                fix: LOOK_AT_THE_PAGE.to_owned(),
+            }));
+        };
+        if went_well(&facts) {
+            return Ok(None);
+        }
+        let mut evidence = Evidence { environment: Some(path.to_string()), ..Evidence::default() };
+        evidence::of_run(&self.github, &self.row.app.repo, &facts, &mut evidence).await?;
+        Ok(Some(root_cause(&evidence, &facts.html_url)))
+    }
+
     /// Stops it where it is not over. False where GitHub does not.
     pub(super) async fn stop(&self, looks: u32) -> Result<bool, OpError> {
         let name = &self.row.app.repo;
@@ -129,6 +165,18 @@ impl Work<'_> {
     }
 }
 
+/// The root cause of a run that failed, in the words of `diagnose`.
+fn root_cause(evidence: &Evidence, page: &str) -> Trouble {
+    if let Some(cause) = diagnosis::diagnose(evidence) {
+        let line = cause.evidence.first().map(|line| format!(" ({line})")).unwrap_or_default();
+        let diagnosis::Cause { code, cause, fix, .. } = cause;
+        return Trouble { code, cause: format!("{cause}{line}"), fix };
+    }
+    let at = evidence.job.as_ref().map(|job| format!(" at job `{job}`")).unwrap_or_default();
+    let cause = format!("the workflow run failed{at}; see {page}");
+    Trouble { code: "run_failed", cause, fix: LOOK_AT_THE_PAGE.to_owned() }
+}
+
 /// Whether a run ended well.
 pub(super) fn went_well(facts: &RunFacts) -> bool {
     facts.conclusion == Some(Conclusion::Success)
@@ -142,5 +190,27 @@ fn doing(jobs: &[JobFacts]) -> String {
     match job.steps.iter().find(|step| step.status == RunStatus::InProgress) {
         Some(step) => format!("{}: {}", job.name, step.name),
         None => job.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trouble_of_a_run_names_its_environment_or_at_least_its_job() {
+        let mut evidence = Evidence {
+            environment: Some("shop/staging".to_owned()),
+            job: Some("Build".to_owned()),
+            ..Evidence::default()
+        };
+        let unknown = root_cause(&evidence, "https://example.com/run");
+        assert_eq!((unknown.code, unknown.fix.as_str()), ("run_failed", LOOK_AT_THE_PAGE));
+        let cause = "the workflow run failed at job `Build`; see https://example.com/run";
+        assert_eq!(unknown.cause, cause);
+
+        evidence.annotations = vec!["The hosted runner lost communication with the server.".into()];
+        let known = root_cause(&evidence, "https://example.com/run");
+        assert!(known.fix.contains("environment `shop/staging`"), "{}: {}", known.code, known.fix);
     }
 }

@@ -8,15 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::config_files::{self, Why};
-use super::deploy::{DeployRequest, Version, buildable, evidence};
+use super::deploy::{DeployRequest, Version, buildable};
 use super::environments::{app, environment, not_retired};
-use super::runs::{Asked, Work, went_well};
+use super::runs::{Asked, Work};
 use super::{Ask, Context, OpError, Operation, Run, Step, StepEnd, params, queue};
-use crate::diagnosis::{self, Evidence};
 use crate::domain::ids::OperationId;
 use crate::domain::names::{CommitSha, EnvironmentPath};
 use crate::domain::operation::OperationState;
-use crate::github::RunFacts;
 use crate::pipeline::Names;
 use crate::store::{AppRow, Changes, Failure, Lock, LockMode, NewOperation, OperationRow};
 
@@ -127,28 +125,10 @@ impl TestBuild {
     async fn watch(&self, run: &Run<'_>) -> Result<Value, OpError> {
         let work = self.work().await?;
         let id = run.output("dispatch")["run"].as_u64().unwrap_or_default();
-        match work.end(id, Some(run)).await? {
-            Some(facts) if went_well(&facts) => Ok(json!({ "run": id })),
-            Some(facts) => Err(self.explain(&work, &facts).await?),
-            None => Err(self.failed(
-                "run_too_long",
-                "the run did not end within half an hour".to_owned(),
-                "look at the run's page".to_owned(),
-            )),
+        match work.trouble(id, &self.params.path, run).await? {
+            None => Ok(json!({ "run": id })),
+            Some(trouble) => Err(self.failed(trouble.code, trouble.cause, trouble.fix)),
         }
-    }
-
-    /// The root cause of a run that did not end well.
-    async fn explain(&self, work: &Work<'_>, facts: &RunFacts) -> Result<OpError, OpError> {
-        let mut evidence = Evidence::default();
-        let job = evidence::of_run(&work.github, &work.row.app.repo, facts, &mut evidence).await?;
-        if let Some(cause) = diagnosis::diagnose(&evidence) {
-            let line = cause.evidence.first().map(|line| format!(" ({line})")).unwrap_or_default();
-            return Ok(self.failed(cause.code, format!("{}{line}", cause.cause), cause.fix));
-        }
-        let at = job.map(|job| format!(" at job `{}`", job.name)).unwrap_or_default();
-        let cause = format!("the workflow run failed{at}; see {}", facts.html_url);
-        Ok(self.failed("run_failed", cause, "look at the run's page".to_owned()))
     }
 
     async fn stop_run(&self, run: &Run<'_>) -> Result<(), OpError> {

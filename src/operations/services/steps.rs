@@ -10,15 +10,13 @@ use vmkit_agent_protocol::beside::{Control, ControlAction, RemoveService};
 use vmkit_agent_protocol::calls::{Call, Container};
 
 use super::{Action, Params, ServiceError, files};
-use crate::diagnosis::{self, Evidence};
 use crate::domain::ids::OperationId;
 use crate::domain::operation::OperationState;
 use crate::domain::service::{Service, ServiceState, ServiceVersion};
 use crate::fleet::FleetError;
-use crate::github::RunFacts;
 use crate::operations::agents::linked;
 use crate::operations::config_files::{self, Why};
-use crate::operations::deploy::{containers, evidence};
+use crate::operations::deploy::containers;
 use crate::operations::env::{self, Change};
 use crate::operations::environments::app;
 use crate::operations::runs::{Asked, Work, went_well};
@@ -149,32 +147,13 @@ impl ManageService {
     async fn watch(&self, run: &Run<'_>) -> Result<Value, OpError> {
         let work = self.work(self.operation.to_string()).await?;
         let id = run.output("dispatch")["run"].as_u64().unwrap_or_default();
-        match work.end(id, Some(run)).await? {
-            Some(facts) if went_well(&facts) => Ok(json!({ "run": id })),
-            Some(facts) => Err(self.explain(&work, &facts).await?),
-            None => Err(self.failed(
-                "run_too_long",
-                "the workflow run did not end within half an hour".to_owned(),
-                "look at the run's page".to_owned(),
-            )),
+        let Some(mut trouble) = work.trouble(id, &self.params.path, run).await? else {
+            return Ok(json!({ "run": id }));
+        };
+        if trouble.code == "image_missing" {
+            trouble.fix = "give a version whose image exists".to_owned();
         }
-    }
-
-    /// The root cause of a run that did not end well.
-    async fn explain(&self, work: &Work<'_>, facts: &RunFacts) -> Result<OpError, OpError> {
-        let mut evidence = Evidence::default();
-        let job = evidence::of_run(&work.github, &work.row.app.repo, facts, &mut evidence).await?;
-        if let Some(cause) = diagnosis::diagnose(&evidence) {
-            let line = cause.evidence.first().map(|line| format!(" ({line})")).unwrap_or_default();
-            let fix = match cause.code {
-                "image_missing" => "give a version whose image exists".to_owned(),
-                _ => cause.fix.replace("{environment}", &self.params.path.to_string()),
-            };
-            return Ok(self.failed(cause.code, format!("{}{line}", cause.cause), fix));
-        }
-        let at = job.map(|job| format!(" at job `{}`", job.name)).unwrap_or_default();
-        let cause = format!("the workflow run failed{at}; see {}", facts.html_url);
-        Ok(self.failed("run_failed", cause, "look at the run's page".to_owned()))
+        Err(self.failed(trouble.code, trouble.cause, trouble.fix))
     }
 
     /// Its container, by the agent's word.
