@@ -255,6 +255,14 @@ impl Agent {
         self.0.id()
     }
 
+    /// What the agent has in memory that is its own, in KiB: pages of its program, which here is not
+    /// the small one of a release, come and go as the kernel likes.
+    pub(crate) fn own_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        own.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// `kill -9`, and waits for its end.
     pub(crate) fn kill(&mut self) {
         self.0.kill().unwrap();

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use vmkit_agent_protocol::logs::{Batch, Source};
+use vmkit_agent_protocol::logs::{Batch, Line, Source};
 
 /// What all backlogs of an agent hold together, in bytes.
 pub(crate) const BYTES: usize = 8 << 20;
 /// What goes out in one batch where many small ones wait, in bytes.
 const TOGETHER_BYTES: usize = 64 * 1024;
-/// What a line costs beside its text, in bytes, about.
-const LINE_BYTES: usize = 64;
+/// What an allocation costs beside what it holds, in bytes, about.
+const ALLOCATION_BYTES: usize = 24;
+/// A batch joins one of the same container among so many that came last.
+const NEAR: usize = 16;
 /// A gateway that takes nothing for so long is stalled.
 const STALLED: Duration = Duration::from_secs(5);
 /// While it is, readers pause after so many bytes: a flood costs little then.
@@ -48,7 +50,8 @@ pub(super) struct Backlog {
 
 #[derive(Debug)]
 struct Waiting {
-    batches: VecDeque<Batch>,
+    batches: VecDeque<Held>,
+    /// What all of them take.
     bytes: usize,
     /// By container, what was dropped since the last batch of it went out.
     dropped: HashMap<String, Lost>,
@@ -56,6 +59,50 @@ struct Waiting {
     /// Bytes that went since the gateway took something; and since readers last paused.
     lost: usize,
     unpaused: usize,
+}
+
+/// A batch that waits.
+#[derive(Debug)]
+struct Held {
+    batch: Batch,
+    /// What its strings take, in bytes.
+    strings: usize,
+}
+
+impl Held {
+    fn new(batch: Batch) -> Self {
+        let Source { container, name, service, role, version } = &batch.source;
+        let source = [Some(container), Some(name), Some(service), role.as_ref(), version.as_ref()];
+        let strings = source.into_iter().flatten().map(string_bytes).sum::<usize>()
+            + batch.lines.iter().map(|line| string_bytes(&line.text)).sum::<usize>();
+        Self { batch, strings }
+    }
+
+    /// What it takes in memory, not its text alone: a line may be short, and a batch have one. The
+    /// queue of them may be half empty.
+    fn bytes(&self) -> usize {
+        let lines = self.batch.lines.capacity() * size_of::<Line>() + ALLOCATION_BYTES;
+        2 * size_of::<Self>() + lines + self.strings
+    }
+
+    /// Docker gives a log that is followed line by line: what waits of one container is together.
+    fn takes(&self, other: &Self) -> bool {
+        self.batch.source == other.batch.source
+            && !other.batch.gap
+            && other.batch.dropped == 0
+            && other.batch.dropped_to_ns.is_none()
+            && self.bytes() + other.bytes() <= TOGETHER_BYTES
+    }
+
+    fn join(&mut self, other: Self) {
+        self.strings +=
+            other.batch.lines.iter().map(|line| string_bytes(&line.text)).sum::<usize>();
+        self.batch.lines.extend(other.batch.lines);
+    }
+}
+
+fn string_bytes(text: &String) -> usize {
+    text.capacity() + ALLOCATION_BYTES
 }
 
 /// Lines of a container that are not waiting any more.
@@ -136,11 +183,12 @@ impl Waiting {
     }
 
     fn offer(&mut self, batch: Batch, now: Instant, room: usize) -> Offered {
-        let cost = cost(&batch);
+        let held = Held::new(batch);
+        let cost = held.bytes();
         let fits = self.bytes + cost <= room || self.batches.is_empty();
         let stalled_at = self.taken_at + STALLED;
         if !fits && now < stalled_at {
-            return Offered::Wait(Box::new(batch), stalled_at);
+            return Offered::Wait(Box::new(held.batch), stalled_at);
         }
         if !fits {
             if self.lost == 0 {
@@ -148,8 +196,7 @@ impl Waiting {
             }
             self.make_room(room.saturating_sub(cost));
         }
-        self.bytes += cost;
-        self.batches.push_back(batch);
+        self.hold(held);
         if self.unpaused < STALLED_BYTES {
             return Offered::Taken;
         }
@@ -157,22 +204,29 @@ impl Waiting {
         Offered::Crowded
     }
 
+    fn hold(&mut self, held: Held) {
+        let container = &held.batch.source.container;
+        let near = self.batches.iter_mut().rev().take(NEAR);
+        let last = near.into_iter().find(|near| near.batch.source.container == *container);
+        match last {
+            Some(last) if last.takes(&held) => {
+                let before = last.bytes();
+                last.join(held);
+                self.bytes += last.bytes() - before;
+            }
+            _ => {
+                self.bytes += held.bytes();
+                self.batches.push_back(held);
+            }
+        }
+    }
+
     fn take(&mut self, now: Instant) -> Option<Batch> {
         self.taken_at = now;
         self.lost = 0;
-        let Some(mut batch) = self.batches.pop_front() else { return self.silent() };
-        let mut bytes = cost(&batch);
-        // Docker gives a log that is followed line by line: what waits goes together.
-        while let Some(next) = self.batches.pop_front_if(|next| {
-            next.source == batch.source
-                && !next.gap
-                && next.dropped == 0
-                && bytes + cost(next) <= TOGETHER_BYTES
-        }) {
-            bytes += cost(&next);
-            batch.lines.extend(next.lines);
-        }
-        self.bytes -= bytes;
+        let Some(held) = self.batches.pop_front() else { return self.silent() };
+        self.bytes -= held.bytes();
+        let mut batch = held.batch;
         let lost = self.dropped.remove(&batch.source.container);
         batch.dropped += lost.map_or(0, |lost| lost.lines);
         Some(batch)
@@ -188,11 +242,11 @@ impl Waiting {
     fn make_room(&mut self, bytes: usize) {
         while self.bytes > bytes {
             let Some(oldest) = self.batches.pop_front() else { return };
-            let cost = cost(&oldest);
+            let cost = oldest.bytes();
             self.bytes -= cost;
             self.lost += cost;
             self.unpaused += cost;
-            let Batch { source, lines, dropped, .. } = oldest;
+            let Batch { source, lines, dropped, .. } = oldest.batch;
             let lost = self.dropped.entry(source.container.clone()).or_insert(Lost {
                 source,
                 lines: 0,
@@ -204,14 +258,10 @@ impl Waiting {
     }
 }
 
-fn cost(batch: &Batch) -> usize {
-    batch.lines.iter().map(|line| line.text.len() + LINE_BYTES).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmkit_agent_protocol::logs::{Line, Source, Stream};
+    use vmkit_agent_protocol::logs::Stream;
 
     fn batch(container: &str, first: i64, lines: i64) -> Batch {
         let source = Source { container: container.into(), ..Source::default() };
@@ -237,7 +287,7 @@ mod tests {
         while let Some(batch) = waiting.take(now) {
             taken.push(batch.lines.iter().map(|line| line.time_ns).collect::<Vec<_>>());
         }
-        assert_eq!(taken, [vec![1, 2], vec![1], vec![3, 4], vec![5]]);
+        assert_eq!(taken, [vec![1, 2, 3, 4], vec![1], vec![5]]);
         assert_eq!(waiting.bytes, 0);
     }
 
