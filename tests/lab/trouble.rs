@@ -1,5 +1,6 @@
 //! What can go wrong, provoked with the real tools: the old version serves on, and `diagnose` names
-//! the one cause. One VM is enough: each row is one deploy that fails, and what mends it.
+//! the one cause. Each row is one deploy that fails, and what mends it; those of the VM and those of a
+//! version have a VM each, since a scenario may take four minutes.
 
 use serde_json::json;
 
@@ -78,6 +79,17 @@ struct Trouble<'a> {
     wrong: Vec<String>,
 }
 
+/// A repo, a VM and a first version, with so many seconds for a new one to become healthy.
+async fn first_version(rig: &Rig, repo: &Repo<'_>, client: &Client, start_timeout_s: u32) {
+    set_up(client, repo).await;
+    provisioned(rig, client, REEF).await;
+    let short =
+        json!({"start_timeout_s": start_timeout_s, "processes": {"web": {"memory_mb": 32}}});
+    done(client, "configure_app", REEF.with(short)).await;
+    deploys(rig, repo, client, REEF.only()).await;
+    rig.tell("a VM with the first version");
+}
+
 impl Trouble<'_> {
     /// A deploy that fails, and what `diagnose` says of it. All rows are tried before the verdict.
     async fn breaks(&mut self, name: &str, code: &str) {
@@ -95,17 +107,11 @@ impl Trouble<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lab_failures_are_named() {
+async fn lab_failures_of_a_vm_are_named() {
     let Some(rig) = Rig::new().await else { return };
     let repo = Repo::new(&rig, "reef");
     let client = rig.client(REEF.environment).await;
-    set_up(&client, &repo).await;
-    provisioned(&rig, &client, REEF).await;
-    let short = json!({"start_timeout_s": 8, "processes": {"web": {"memory_mb": 32}}});
-    done(&client, "configure_app", REEF.with(short)).await;
-    deploys(&rig, &repo, &client, REEF.only()).await;
-    rig.tell("a VM with the first version");
-
+    first_version(&rig, &repo, &client, 8).await;
     let mut trouble = Trouble { rig: &rig, repo: &repo, client: &client, wrong: vec![] };
     for (number, (name, harm, code, mend)) in ON_THE_VM.iter().enumerate() {
         // A new commit each time: what is live already would not be deployed again.
@@ -121,12 +127,36 @@ async fn lab_failures_are_named() {
     assert!(page.contains("text=mended"), "all of it is mended: {page}");
     rig.tell("all mended, deployed again");
 
+    // The engine of this VM gets a disk of its own that is nearly full; nothing mends that here.
+    repo.push("text", "too much\n").await;
+    rig.on_vm(
+        "systemctl stop docker.socket docker.service; mount -t tmpfs -o size=48m tmpfs /var/lib/docker
+        systemctl start docker.service
+        free=$(df --output=avail -k /var/lib/docker | tail -n 1)
+        fallocate -l $((free - 512))K /var/lib/docker/full",
+    );
+    trouble.breaks("disk-full", "disk_full").await;
+    let wrong = trouble.wrong;
+    assert!(wrong.is_empty(), "not named: {wrong:#?}");
+    client.cancel().await.expect("ended");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lab_failures_of_a_version_are_named() {
+    let Some(rig) = Rig::new().await else { return };
+    let repo = Repo::new(&rig, "reef");
+    let client = rig.client(REEF.environment).await;
+    // Time for the crash loop to be seen, and no more.
+    first_version(&rig, &repo, &client, 6).await;
+    let mut trouble = Trouble { rig: &rig, repo: &repo, client: &client, wrong: vec![] };
     for (name, before, code) in IN_THE_APP {
         repo.push("before.sh", before).await;
         trouble.breaks(name, code).await;
     }
+    let visitor = rig.visitor(REEF.domain);
     let page = REEF.page(&visitor).await;
-    assert!(page.contains("text=mended"), "the old version serves on: {page}");
+    assert!(page.contains("text=one"), "the old version serves on: {page}");
 
     rig.lab.let_registry_refuse(true).expect("a registry");
     trouble.breaks("registry-refuses", "registry_push_denied").await;
@@ -147,15 +177,6 @@ async fn lab_failures_are_named() {
     )
     .await;
     trouble.breaks("foreign", "wrong_architecture").await;
-
-    // The engine of this VM gets a disk of its own that is nearly full; nothing mends that here.
-    rig.on_vm(
-        "systemctl stop docker.socket docker.service; mount -t tmpfs -o size=48m tmpfs /var/lib/docker
-        systemctl start docker.service
-        free=$(df --output=avail -k /var/lib/docker | tail -n 1)
-        fallocate -l $((free - 512))K /var/lib/docker/full",
-    );
-    trouble.breaks("disk-full", "disk_full").await;
     let wrong = trouble.wrong;
     assert!(wrong.is_empty(), "not named: {wrong:#?}");
     client.cancel().await.expect("ended");
