@@ -67,9 +67,9 @@ pub(super) struct LinkHandle {
     pub(super) replaced: AtomicBool,
 }
 
-/// What a link's task is asked to do.
+/// What a link's task is asked to do; small, since each link has room for some.
 pub(super) enum Ask {
-    Call { id: u64, call: Call, timeout: Duration, answer: Answer },
+    Call { id: u64, call: Box<Call>, timeout: Duration, answer: Answer },
     Cancel { id: u64 },
 }
 
@@ -253,7 +253,7 @@ impl Hub {
         let (answer, answered) = oneshot::channel();
         let mut waiting = Waiting { link: Arc::clone(&link), id, done: false };
         let asking = async {
-            let ask = Ask::Call { id, call, timeout, answer };
+            let ask = Ask::Call { id, call: Box::new(call), timeout, answer };
             link.asks.send(ask).await.map_err(|_| FleetError::LinkLost { vm })?;
             answered.await.map_err(|_| FleetError::LinkLost { vm })?
         };

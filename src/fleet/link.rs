@@ -271,7 +271,7 @@ impl Link {
             Ask::Call { id, call, timeout, answer } => {
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
                 self.waiting.insert(id, answer);
-                self.send(&ToAgent::Call { id, call, timeout_ms }).await
+                self.send(&ToAgent::Call { id, call: *call, timeout_ms }).await
             }
             Ask::Cancel { id } => {
                 self.waiting.remove(&id);

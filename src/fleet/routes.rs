@@ -38,6 +38,9 @@ impl TlsSession {
 
 /// The longest enrolment that is read, in bytes.
 const ENROL_BYTES: usize = 16 * 1024;
+/// What a link reads at a time, and writes together. It is held, and touched, as long as the link
+/// is there, which mostly says little: the library's own 128 KiB are more than all else of it.
+const BUFFER_BYTES: usize = 4 * 1024;
 
 pub(super) fn router(hub: Arc<Hub>) -> Router {
     Router::new()
@@ -84,13 +87,16 @@ async fn open_link(
     if hub.newcomers.available_permits() == 0 {
         return busy();
     }
-    upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES).on_upgrade(
-        async move |socket| {
+    upgrade
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .on_upgrade(async move |socket| {
             // How it ended has been logged where it ended, and the agent dials again.
             let tls = tls.map(|Extension(TlsSession(binding))| binding);
             drop(link::run_bound(&hub, carry(socket), None, tls).await);
-        },
-    )
+        })
 }
 
 fn busy() -> Response {
