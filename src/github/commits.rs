@@ -39,7 +39,7 @@ impl GitHub {
         changes: &[FileChange],
     ) -> Result<CommitSha, GitHubError> {
         checked("branch", branch)?;
-        let written = self.write_blobs(repo, changes).await?;
+        let written = self.entries(repo, changes).await?;
         for _ in 0..ROUNDS_MAX {
             let head = self.branch_head(repo, branch).await?;
             let parent = head.as_ref().unwrap_or(base);
@@ -70,7 +70,7 @@ impl GitHub {
         changes: &[FileChange],
     ) -> Result<CommitSha, GitHubError> {
         checked("branch", branch)?;
-        let written = self.write_blobs(repo, changes).await?;
+        let written = self.entries(repo, changes).await?;
         let tree = self.write_tree(repo, &self.tree_of(repo, base).await?, written).await?;
         let made = self.write_commit(repo, message, &tree, &[head, base]).await?;
         if self.move_branch(repo, branch, true, &made).await? {
@@ -104,8 +104,10 @@ impl GitHub {
         }
     }
 
-    /// Git names content by its hash, so writing the same twice is writing it once.
-    async fn write_blobs(
+    /// The files of `changes` that have content, as entries of a tree. Text stands in the entry
+    /// itself, since writes go one a second; only what is no text needs a blob of its own. Git
+    /// names content by its hash, so writing the same twice is writing it once.
+    async fn entries(
         &self,
         repo: &RepoName,
         changes: &[FileChange],
@@ -114,17 +116,23 @@ impl GitHub {
         for change in changes {
             checked("path", &change.path)?;
             let Some(content) = &change.content else { continue };
-            let call = in_repo(Call::post(""), repo, "git/blobs")
-                .body(json!({ "content": STANDARD.encode(content), "encoding": "base64" }))
-                .repeatable();
-            let answer = self.ask(&call, &files_of(repo)).await.map_err(hidden_refusal)?;
-            let blob: wire::Object = answer.json("the blob")?;
             let mode = if change.executable { "100755" } else { "100644" };
-            entries.push(
-                json!({ "path": change.path, "mode": mode, "type": "blob", "sha": blob.sha }),
-            );
+            let mut entry = json!({ "path": change.path, "mode": mode, "type": "blob" });
+            match std::str::from_utf8(content) {
+                Ok(text) => entry["content"] = text.into(),
+                Err(_) => entry["sha"] = self.write_blob(repo, content).await?.into(),
+            }
+            entries.push(entry);
         }
         Ok(entries)
+    }
+
+    async fn write_blob(&self, repo: &RepoName, content: &[u8]) -> Result<String, GitHubError> {
+        let call = in_repo(Call::post(""), repo, "git/blobs")
+            .body(json!({ "content": STANDARD.encode(content), "encoding": "base64" }))
+            .repeatable();
+        let answer = self.ask(&call, &files_of(repo)).await.map_err(hidden_refusal)?;
+        Ok(answer.json::<wire::Object>("the blob")?.sha)
     }
 
     /// The deletions among `changes` that have something to delete: GitHub refuses the others.

@@ -175,8 +175,13 @@ async fn make_tree(State(world): State<Shared>, Json(body): Json<Value>) -> Answ
     let mut files = world.trees[base].clone();
     for entry in body["tree"].as_array().expect("entries") {
         let path = entry["path"].as_str().expect("a path").to_owned();
-        if let Some(blob) = entry["sha"].as_str() {
-            let mode = entry["mode"].as_str().expect("a mode").to_owned();
+        let mode = entry["mode"].as_str().expect("a mode").to_owned();
+        if let Some(text) = entry["content"].as_str() {
+            assert!(entry["sha"].is_null(), "GitHub takes a hash or the content: {entry}");
+            let sha = hash(&format!("blob {text}"));
+            world.blobs.insert(sha.clone(), text.as_bytes().to_vec());
+            files.insert(path, (mode, sha));
+        } else if let Some(blob) = entry["sha"].as_str() {
             files.insert(path, (mode, blob.to_owned()));
         } else if files.remove(&path).is_none() {
             return refuse(422, "GitRPC::BadObjectState");

@@ -53,6 +53,8 @@ fn changes() -> Vec<FileChange> {
     vec![
         write(".github/workflows/vmkit-deploy.yml", "on: workflow_dispatch"),
         write("bin/go.sh", "#!/bin/sh"),
+        // No text, so it cannot stand in the tree that is written.
+        FileChange { content: Some(vec![0xff, 0xd8]), ..write("logo.jpg", "") },
         delete("old.txt"),
         delete("never-there.txt"),
     ]
@@ -128,9 +130,12 @@ async fn several_files_are_one_commit_and_the_same_again_is_none() {
             [
                 (".github/workflows/vmkit-deploy.yml", "100644"),
                 ("README.md", "100644"),
-                ("bin/go.sh", "100755")
+                ("bin/go.sh", "100755"),
+                ("logo.jpg", "100644")
             ]
         );
+        assert_eq!(files["bin/go.sh"].1, b"#!/bin/sh");
+        assert_eq!(fake.count(Method::POST, "/repos/octo/shop/git/blobs"), 1, "text needs none");
         assert_eq!(world.commits.len(), 2);
     }
     let again = github.commit_files(&shop(), BRANCH, &base, "Set up", &changes()).await;
@@ -161,7 +166,7 @@ async fn a_commit_goes_on_top_of_what_the_branch_has_by_then() {
     assert_ne!(first, second);
     assert_eq!(lock(&world).branches[BRANCH], second.as_str());
     let files = lock(&world).files(second.as_str());
-    assert_eq!((files.len(), files["README.md"].1.as_slice()), (3, b"changed".as_slice()));
+    assert_eq!((files.len(), files["README.md"].1.as_slice()), (4, b"changed".as_slice()));
     let parents: Vec<String> = fake
         .seen()
         .iter()
@@ -210,7 +215,7 @@ async fn a_fault_while_committing_leaves_one_commit_on_the_branch_or_none() {
         let second = github.commit_files(&shop(), BRANCH, &base, "Set up", &changes()).await;
         let second = second.unwrap_or_else(|error| panic!("{case}: {error}"));
         assert_eq!(lock(&world).branches[BRANCH], second.as_str(), "{case}");
-        assert_eq!(lock(&world).files(second.as_str()).len(), 3, "{case}");
+        assert_eq!(lock(&world).files(second.as_str()).len(), 4, "{case}");
     };
     stream::iter(cases).for_each_concurrent(16, run).await;
 }

@@ -105,7 +105,7 @@ async fn a_missing_permission_is_named() {
     // GitHub hides a repo that the token may read and not write.
     let blobs = "/repos/octo/shop/git/blobs";
     fake.refuse(Method::POST, blobs, Reply::github(404, "Not Found"), 1);
-    let change = FileChange { path: "a".to_owned(), content: Some(vec![1]), executable: false };
+    let change = FileChange { path: "a".to_owned(), content: Some(vec![0xff]), executable: false };
     let (repo, base) = ("octo/shop".parse(), "0".repeat(40).parse());
     let (repo, base) = (repo.expect("a repo"), base.expect("a commit id"));
     let error = github.commit_files(&repo, "x", &base, "m", &[change]).await;

@@ -91,17 +91,21 @@ refused(GithubException, 409, lambda: repo.update_file("README.md", "Late", "lat
 base = repo.get_git_commit(changed["commit"].sha)
 blob = repo.create_git_blob("#!/bin/sh\n", "utf-8")
 element = github.InputGitTreeElement("bin/go.sh", "100755", "blob", sha=blob.sha)
-tree = repo.create_git_tree([element], base.tree)
+inline = github.InputGitTreeElement("bin/now.sh", "100755", "blob", content="#!/bin/sh\n")
+tree = repo.create_git_tree([element, inline], base.tree)
+# Content in the entry is the same blob, and may be run as well.
+shown = {(one.sha, one.mode) for one in repo.get_git_tree(tree.sha, recursive=True).tree if one.path.startswith("bin/") and one.type == "blob"}
+assert shown == {(blob.sha, "100755")}, shown
 commit = repo.create_git_commit("Add a script", tree, [base])
 ref = repo.create_git_ref("refs/heads/story", commit.sha)
 assert refused(GithubException, 422, lambda: repo.create_git_ref("refs/heads/story", commit.sha)).data["message"] == "Reference already exists"
 pull = repo.create_pull(base="main", head="story", title="A story", body="With a script")
 assert (pull.state, pull.merged, pull.mergeable) == ("open", False, True)
-assert [file.filename for file in pull.get_files()] == ["bin/go.sh"]
+assert [file.filename for file in pull.get_files()] == ["bin/go.sh", "bin/now.sh"]
 refused(GithubException, 422, lambda: repo.create_pull(base="main", head="story", title="Again", body=""))
 assert [one.number for one in repo.get_pulls(state="open", head="octo:story")] == [pull.number]
 compared = repo.compare(base.sha, commit.sha)
-assert (compared.ahead_by, compared.behind_by, [file.filename for file in compared.files]) == (1, 0, ["bin/go.sh"])
+assert (compared.ahead_by, compared.behind_by, [file.filename for file in compared.files]) == (1, 0, ["bin/go.sh", "bin/now.sh"])
 assert pull.merge().merged
 assert repo.get_pull(pull.number).merged
 ref.delete()
