@@ -54,11 +54,14 @@ impl Server {
         Parameters(input): Parameters<Input>,
         call: Call,
     ) -> Result<Answer<Output>, ToolError> {
+        let other = match input.compare {
+            Some(other) => Some(self.other_environment(&call, &other).await?),
+            None => None,
+        };
         let path = self.environment(&input.environment).await?;
         let context = self.context();
         let mut facts = facts(list(&context.store, &context.vault, &path).await?);
-        if let Some(other) = input.compare {
-            let other = self.other_environment(&call, &other).await?;
+        if let Some(other) = other {
             let keys = between(&context.store, &path, &other).await?;
             let one = |(key, differs)| match differs {
                 Differs::Added => format!("{key}: not in {other}"),

@@ -78,10 +78,14 @@ impl Server {
         Parameters(input): Parameters<Input>,
         call: Call,
     ) -> Result<Answer<Output>, ToolError> {
+        let from = match &input.copy_from {
+            Some(from) => Some(self.other_environment(&call, from).await?),
+            None => None,
+        };
         let path = self.environment(&input.environment).await?;
         let dry_run = input.dry_run == Some(true);
         let build = input.scope == Some(Scope::Build);
-        let changes = self.changes(&call, &path, input).await?;
+        let changes = self.changes(from, &path, input).await?;
         if dry_run {
             let keys: Vec<String> = changes.iter().map(|change| change.key.to_string()).collect();
             let text = format!("these could be changed in {path}: {}", keys.join(", "));
@@ -108,7 +112,7 @@ impl Server {
 impl Server {
     async fn changes(
         &self,
-        call: &Call,
+        from: Option<EnvironmentPath>,
         path: &EnvironmentPath,
         mut input: Input,
     ) -> Result<Vec<Change>, ToolError> {
@@ -120,14 +124,13 @@ impl Server {
         let copy = names(input.copy.take())?;
         let generate = names(input.generate.take())?;
         let build = input.scope == Some(Scope::Build);
-        if build && (!generate.is_empty() || input.copy_from.is_some()) {
+        if build && (!generate.is_empty() || from.is_some()) {
             let message = "`generate` and `copy_from` are for runtime values: those of builds lie at GitHub, where nobody can read them";
             return Err(ToolError::new("bad_argument", message).fix("pass `set` with the values"));
         }
         let mut all = generated(self.context(), path, generate).await?;
-        match input.copy_from.take() {
+        match from {
             Some(from) => {
-                let from = self.other_environment(call, &from).await?;
                 all.extend(copied(self.context(), path, &from, &copy).await?);
             }
             None if !copy.is_empty() => {

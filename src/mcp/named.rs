@@ -31,11 +31,16 @@ impl Server {
         call: &Call,
         given: &str,
     ) -> Result<EnvironmentPath, ToolError> {
-        let path = self.environment(given).await?;
-        if call.caller().may_see(&path) {
-            return Ok(path);
+        // Before anything is looked up: whether it exists is the other's secret, too.
+        let caller = call.caller();
+        let hidden = match given.parse() {
+            Ok(path) => !caller.may_see(&path),
+            Err(_) => caller.is_restricted(),
+        };
+        if !hidden {
+            return self.environment(given).await;
         }
-        let message = format!("this key is not for the environment `{path}`");
+        let message = format!("this key is not for the environment `{}`", line(given, 80));
         let fix = "ask the owner for a key for both of them (`vmkit keys create`)";
         Err(ToolError::new("place_not_allowed", message).fix(fix))
     }
@@ -50,7 +55,7 @@ impl Server {
     ) -> Result<VmId, ToolError> {
         let id = match (environment, vm) {
             (Some(given), None) => {
-                let path = self.environment(given).await?;
+                let path = self.other_environment(call, given).await?;
                 let found = environments::environment(&self.context().store, &path).await?;
                 found.vm.ok_or(OpError::NoVm { environment: path.to_string() })?
             }

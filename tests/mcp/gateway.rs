@@ -105,6 +105,11 @@ async fn a_key_for_some_environments_sees_no_others() {
         ("get_status", json!({"environment": "nonsense"})),
         ("setup_repo", json!({"repo": "octo/shop"})),
         ("get_operation", json!({"operation": "op_01jc4k00000000000000000000"})),
+        // One that is named beside its own, whether it exists or is nonsense.
+        ("deploy", json!({"environment": "shop/staging", "from": "shop/production"})),
+        ("deploy", json!({"environment": "shop/staging", "from": "nonsense"})),
+        ("set_env", json!({"environment": "shop/staging", "copy_from": "shop/production"})),
+        ("list_env", json!({"environment": "shop/staging", "compare": "shop/production"})),
     ] {
         let refused = call(&client, tool, arguments).await;
         assert_eq!(error(&refused).code, "place_not_allowed", "{tool}");
