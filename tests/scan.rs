@@ -262,6 +262,35 @@ fn generated(name: &str, root: &str, scan: &Scan) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a repo has what its package manager writes to pin versions. Maven writes nothing, and pip
+/// has what a person pins.
+fn is_locked(files: &BTreeMap<String, Vec<u8>>) -> bool {
+    const WRITTEN: [(&str, &str); 17] = [
+        ("package-lock.json", "\"lockfileVersion\""),
+        ("yarn.lock", "yarn lockfile v1"),
+        ("yarn.lock", "__metadata:"),
+        ("pnpm-lock.yaml", "lockfileVersion:"),
+        ("bun.lock", "\"lockfileVersion\""),
+        ("poetry.lock", "content-hash"),
+        ("uv.lock", "[[package]]"),
+        ("Pipfile.lock", "\"_meta\""),
+        ("requirements.txt", ""),
+        ("Gemfile.lock", "BUNDLED WITH"),
+        ("go.sum", " h1:"),
+        ("Cargo.lock", "[[package]]"),
+        ("composer.lock", "\"content-hash\""),
+        ("mix.lock", "{:hex"),
+        ("packages.lock.json", "\"contentHash\""),
+        ("gradle.lockfile", "This is a Gradle generated file"),
+        ("pom.xml", "<project"),
+    ];
+    files.iter().any(|(path, bytes)| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let text = String::from_utf8_lossy(bytes);
+        WRITTEN.iter().any(|(lock, mark)| *lock == name && text.contains(mark))
+    })
+}
+
 /// Scans every repo of a file of rows; answers the names of those that are not as wanted.
 fn score(file: &str, faults: &mut Vec<String>) -> (usize, usize) {
     let (mut right, mut all) = (0, 0);
@@ -271,6 +300,7 @@ fn score(file: &str, faults: &mut Vec<String>) -> (usize, usize) {
         wanted.health_path.get_or_insert_with(|| "/".to_owned());
         let files = repo(&fixtures().join("repos").join(&name));
         assert!(files.len() >= 6, "{name} has only {} files", files.len());
+        assert!(is_locked(&files), "{name} has no lock file as its tool writes it");
         let scan = scanned(&files, &root);
         eprintln!("{}", line(&name, &scan));
         let mut wrong = differences(&wanted, &row(&scan));

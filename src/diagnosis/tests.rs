@@ -19,6 +19,8 @@ const SEEN: &[(&str, &str)] = &[
         "ERROR: failed to solve: process \"/bin/sh -c npm run build\" did not complete successfully: exit code: 1",
     ),
     ("build_failed", "ERROR: failed to build: executing lifecycle: failed with status code: 51"),
+    ("build_failed", "ERROR: failed to build: executing lifecycle: failed with status code: 62"),
+    ("registry_push_denied", "denied: installation not allowed to Write organization package"),
     ("registry_push_denied", "denied: installation not allowed to Create organization package"),
     ("registry_push_denied", "denied: permission_denied: write_package"),
     ("kamal_config", "  ERROR (Kamal::ConfigurationError): unknown key: traefik"),

@@ -215,6 +215,10 @@ async fn a_provision_under_way_is_cancelled() {
     let order = json!({"environment": "shop/staging", "plan_id": plan_id, "wait_seconds": 0});
     let running = call(&client, "provision_vm", order).await;
     let operation = says(&running, "RUNNING")["operation"].clone();
+    let seen = call(&client, "get_operation", json!({ "operation": operation })).await;
+    let id = operation.as_str().expect("an id");
+    let told = text(&seen);
+    assert!(told.starts_with(&format!("RUNNING provision_vm {id} running")), "{told}");
 
     let only = call(&client, "cancel", json!({"operation": operation, "dry_run": true})).await;
     says(&only, "NOT_EXECUTED");
