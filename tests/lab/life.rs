@@ -1,11 +1,11 @@
-//! The life of a VM with data on it: a database beside the app, and another size. The driver
-//! of each operation is killed in the middle of it.
+//! The life of a VM with data on it: a database beside the app, another size, a destroy that is taken
+//! back, one for good. The driver of each operation is killed in the middle of it.
 
 use serde_json::json;
 
 use crate::repo::Repo;
 use crate::rig::{Rig, until};
-use crate::steps::{Place, done, set_up, survives};
+use crate::steps::{Place, deploys, done, planned, set_up, survives};
 
 const DUNE: Place = Place { environment: "dune/staging", domain: "dune.example.com" };
 /// The memory that the VM's cgroup allows, in bytes.
@@ -61,6 +61,25 @@ async fn lab_life_of_a_vm() {
     assert_eq!(sql(&rig, "SELECT high FROM tide"), "42");
     rig.tell("resize_vm, its driver killed while the VM is off: the VM has twice the memory");
 
+    planned(&client, "destroy", DUNE.only()).await;
+    assert!(rig.sandbox.machines().list().is_empty(), "no VM is left");
+    rig.tell("destroy: the VM is gone, its disk is kept");
+    planned(&client, "destroy", DUNE.with(json!({"undo": true}))).await;
+    answers(&visitor).await;
+    assert_eq!(sql(&rig, "SELECT high FROM tide"), "42");
+    rig.tell("undo: the app answers at the same address, with the same data");
+    repo.push("text", "three\n").await;
+    deploys(&rig, &repo, &client, DUNE.only()).await;
+    assert!(DUNE.page(&visitor).await.contains("text=three"));
+    rig.tell("deployed again");
+    planned(&client, "destroy", DUNE.with(json!({"purge": true}))).await;
+    let url = format!("{}/_sandbox/state", rig.sandbox.hetzner_admin_url());
+    let state = reqwest::get(url).await.expect("an answer").json::<serde_json::Value>().await;
+    let state = state.expect("JSON");
+    for list in ["servers", "primary_ips"] {
+        assert_eq!(state[list], json!([]), "{list} are left");
+    }
+    rig.tell("destroy for good: nothing is left at the cloud");
     client.cancel().await.expect("ended");
     rig.stop().await;
 }

@@ -259,9 +259,11 @@ impl Hetzner {
             let machine = this.machine(address)?;
             let dir = this.0.machines.disk_dir();
             let copying = tokio::task::spawn_blocking(move || machine.copy_disk(dir)).await;
-            let disk = copying.map_err(|error| error.to_string())?;
-            let disk = disk.map_err(|error| error.to_string())?;
+            let disk = copying.map_err(|error| error.to_string());
+            let disk = disk.and_then(|disk| disk.map_err(|error| error.to_string()));
             let mut project = this.project();
+            // A copy that failed leaves no image that is being made for ever.
+            let disk = disk.inspect_err(|_| drop(project.images.remove(&image)))?;
             let found = project.images.get_mut(&image).and_then(|image| image.snapshot.as_mut());
             if let Some(snapshot) = found {
                 snapshot.disk = Some(disk);

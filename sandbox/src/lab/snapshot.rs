@@ -17,7 +17,7 @@ impl Snapshot {
         let volume = lab.name("snapshot");
         let image = format!("vmkit-lab/snapshot:{volume}");
         let label = format!("LABEL {}", lab.engine().label());
-        lab.engine().docker(&["commit", "-q", "--change", &label, vm, &image])?;
+        lab.engine().docker(&["commit", "--change", &label, vm, &image])?;
         let mut snapshot = Self { lab: lab.clone(), image, volume, bytes: 0 };
         copy(lab, &format!("{vm}-docker"), &snapshot.volume)?;
         let size =
