@@ -6,6 +6,7 @@ mod adopt;
 mod handover;
 mod life;
 mod load;
+mod neighbours;
 mod record;
 mod repo;
 mod rig;
