@@ -114,6 +114,12 @@ impl Rig {
         found.map(|(_, value)| value.as_str()).expect("a setting")
     }
 
+    /// Gives a setting another value, for clients that begin after this.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.settings.retain(|(known, _)| *known != name);
+        self.settings.push((name, value.to_owned()));
+    }
+
     /// VMKit on this state, with nothing of this process's environment but PATH.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmkit"));

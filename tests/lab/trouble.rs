@@ -144,7 +144,9 @@ async fn lab_failures_of_a_vm_are_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lab_failures_of_a_version_are_named() {
-    let Some(rig) = Rig::new().await else { return };
+    let Some(mut rig) = Rig::new().await else { return };
+    // Longer than the worker lives that dies in the end.
+    rig.set("VMKIT_STEADY_SECONDS", "12");
     let repo = Repo::new(&rig, "reef");
     let client = rig.client(REEF.environment).await;
     // Time for the crash loop to be seen, and no more.
@@ -169,7 +171,7 @@ async fn lab_failures_of_a_version_are_named() {
     repo.push("config/deploy.staging.yml", &format!("{config}traefik: {{}}\n")).await;
     trouble.breaks("config-edited", "kamal_config").await;
     repo.push("config/deploy.staging.yml", &config).await;
-
+    let dockerfile = repo.read("Dockerfile").await;
     repo.push_bytes("foreign", FOREIGN).await;
     repo.push(
         "Dockerfile",
@@ -177,6 +179,14 @@ async fn lab_failures_of_a_version_are_named() {
     )
     .await;
     trouble.breaks("foreign", "wrong_architecture").await;
+    // The workflow's run is green: what the worker does afterwards is for the proof to see.
+    repo.push("Dockerfile", &dockerfile).await;
+    repo.push("before.sh", "").await;
+    let worker = json!({"processes": {"worker": {"command": "sleep 9"}}});
+    done(&client, "configure_app", REEF.with(worker)).await;
+    trouble.breaks("worker-dies-after-9s", "crash_loop").await;
+    let page = REEF.page(&visitor).await;
+    assert!(page.contains("text=one"), "the old version serves again: {page}");
     let wrong = trouble.wrong;
     assert!(wrong.is_empty(), "not named: {wrong:#?}");
     client.cancel().await.expect("ended");
