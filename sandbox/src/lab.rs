@@ -88,6 +88,15 @@ impl Lab {
         services::set_password(self, if refuse { "another" } else { self.token() })
     }
 
+    /// Makes the certificate authority refuse every order since a limit is reached, or issue again;
+    /// blocks.
+    ///
+    /// # Errors
+    /// When the authority is not there, or its stand-in does not come up.
+    pub fn limit_certificates(&self, limit: bool) -> Result<(), SandboxError> {
+        services::limit_certificates(self, limit)
+    }
+
     /// The authorities that a client of apps in the lab trusts, as PEM.
     ///
     /// # Errors

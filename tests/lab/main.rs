@@ -8,6 +8,7 @@ mod life;
 mod load;
 mod neighbours;
 mod record;
+mod refused;
 mod repo;
 mod rig;
 #[path = "../support/skips.rs"]

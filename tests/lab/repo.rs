@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use vmkit_sandbox::github::git::{FileContent, Files, Mode};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, until};
 
 /// The owner whose repos the simulated GitHub's token may change.
 const OWNER: &str = "octo";
@@ -68,10 +68,50 @@ impl<'a> Repo<'a> {
         done["commit"]["sha"].as_str().unwrap_or_else(|| panic!("a commit: {done}")).to_owned()
     }
 
+    /// A request that is answered without a body.
+    async fn order(&self, method: Method, path: &str, body: &Value) {
+        let base = self.rig.setting("VMKIT_GITHUB_URL");
+        let url = format!("{base}/repos/{}/{path}", self.full_name());
+        let request = reqwest::Client::new().request(method, url).header("user-agent", "lab");
+        let request = request.bearer_auth(self.rig.setting("VMKIT_GITHUB_TOKEN"));
+        let status = request.json(body).send().await.expect("an answer").status();
+        assert!(status.is_success(), "{path}: {status}");
+    }
+
+    /// Replaces a variable of the repo.
+    pub(crate) async fn set_variable(&self, name: &str, value: &str) {
+        let body = json!({"name": name, "value": value});
+        self.order(Method::PATCH, &format!("actions/variables/{name}"), &body).await;
+    }
+
+    /// Starts a deploy of the default branch's head past VMKit, as a push or a person does, and waits
+    /// for the run's end; its conclusion.
+    pub(crate) async fn deploy_by_hand(&self, environment: &str) -> String {
+        let branch = self.ask(Method::GET, "commits/main", None).await;
+        let nonce = format!("hand-{}", branch["sha"].as_str().unwrap_or_default());
+        let inputs = json!({"environment": environment, "action": "deploy", "sha": branch["sha"],
+            "deploy_id": nonce});
+        let before = self.newest_run().await["id"].clone();
+        let path = "actions/workflows/vmkit-deploy.yml/dispatches";
+        let body = json!({"ref": "main", "inputs": inputs});
+        self.order(Method::POST, path, &body).await;
+        let mut run = Value::Null;
+        until("the run is over", async || {
+            run = self.newest_run().await;
+            run["id"] != before && run["status"] == "completed"
+        })
+        .await;
+        run["conclusion"].as_str().unwrap_or_default().to_owned()
+    }
+
+    async fn newest_run(&self) -> Value {
+        let runs = self.ask(Method::GET, "actions/runs?per_page=1", None).await;
+        runs["workflow_runs"][0].clone()
+    }
+
     /// The jobs of the newest run, as GitHub lists them.
     pub(crate) async fn newest_jobs(&self) -> Vec<Value> {
-        let runs = self.ask(Method::GET, "actions/runs?per_page=1", None).await;
-        let run = runs["workflow_runs"][0]["id"].clone();
+        let run = self.newest_run().await["id"].clone();
         let jobs = self.ask(Method::GET, &format!("actions/runs/{run}/jobs"), None).await;
         jobs["jobs"].as_array().cloned().unwrap_or_default()
     }

@@ -9,8 +9,8 @@ use crate::repo::Repo;
 use crate::rig::{Client, Rig, call, data_of, text};
 use crate::steps::{Place, deploys, done, provisioned, set_up};
 
-const REEF: Place = Place { environment: "reef/staging", domain: "reef.example.com" };
-const SERVICE: &str = "reef-staging";
+pub(crate) const REEF: Place = Place { environment: "reef/staging", domain: "reef.example.com" };
+pub(crate) const SERVICE: &str = "reef-staging";
 /// A program of another architecture that no machine has a handler for: the head of an ELF file for
 /// the PDP-10.
 const FOREIGN: &[u8] = b"\x7fELF\x01\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x40\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x34\0\0\0\0\0\0\0\0\0\0";
@@ -72,15 +72,20 @@ const IN_THE_APP: &[(&str, &str, &str)] = &[
 ];
 
 /// A scenario on one VM, in which many deploys fail.
-struct Trouble<'a> {
-    rig: &'a Rig,
-    repo: &'a Repo<'a>,
-    client: &'a Client,
-    wrong: Vec<String>,
+pub(crate) struct Trouble<'a> {
+    pub(crate) rig: &'a Rig,
+    pub(crate) repo: &'a Repo<'a>,
+    pub(crate) client: &'a Client,
+    pub(crate) wrong: Vec<String>,
 }
 
 /// A repo, a VM and a first version, with so many seconds for a new one to become healthy.
-async fn first_version(rig: &Rig, repo: &Repo<'_>, client: &Client, start_timeout_s: u32) {
+pub(crate) async fn first_version(
+    rig: &Rig,
+    repo: &Repo<'_>,
+    client: &Client,
+    start_timeout_s: u32,
+) {
     set_up(client, repo).await;
     provisioned(rig, client, REEF).await;
     let short =
@@ -92,7 +97,7 @@ async fn first_version(rig: &Rig, repo: &Repo<'_>, client: &Client, start_timeou
 
 impl Trouble<'_> {
     /// A deploy that fails, and what `diagnose` says of it. All rows are tried before the verdict.
-    async fn breaks(&mut self, name: &str, code: &str) {
+    pub(crate) async fn breaks(&mut self, name: &str, code: &str) {
         let answer = call(self.client, "deploy", REEF.only()).await;
         let went = text(&answer).starts_with("DONE ") || data_of(&answer)["state"] == "succeeded";
         let found = call(self.client, "diagnose", REEF.only()).await;
@@ -160,17 +165,6 @@ async fn lab_failures_of_a_version_are_named() {
     let page = REEF.page(&visitor).await;
     assert!(page.contains("text=one"), "the old version serves on: {page}");
 
-    rig.lab.let_registry_refuse(true).expect("a registry");
-    trouble.breaks("registry-refuses", "registry_push_denied").await;
-    rig.lab.let_registry_refuse(false).expect("a registry");
-    let secrets = repo.read(".kamal/secrets").await;
-    repo.push(".kamal/secrets", "# nothing\n").await;
-    trouble.breaks("secret-missing", "secret_missing").await;
-    repo.push(".kamal/secrets", &secrets).await;
-    let config = repo.read("config/deploy.staging.yml").await;
-    repo.push("config/deploy.staging.yml", &format!("{config}traefik: {{}}\n")).await;
-    trouble.breaks("config-edited", "kamal_config").await;
-    repo.push("config/deploy.staging.yml", &config).await;
     let dockerfile = repo.read("Dockerfile").await;
     repo.push_bytes("foreign", FOREIGN).await;
     repo.push(

@@ -12,6 +12,10 @@ use crate::github::LOGIN;
 /// How long a service may take to come up on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const IMAGE: &str = "vmkit-lab/services";
+/// Let's Encrypt's name.
+const AUTHORITY: &str = "acme-v02.api.letsencrypt.org";
+/// An authority that refuses every order.
+const RATE_LIMIT: &str = include_str!("rate-limit.rb");
 /// What Kamal 2.12 boots as its proxy.
 const PROXY_IMAGE: &str = "basecamp/kamal-proxy:v0.9.2";
 /// The stand-in needs a C library and the authorities; both are the VM image's.
@@ -82,8 +86,33 @@ pub(super) fn start_authority(lab: &Lab, names: SocketAddr) -> Result<(), Sandbo
     let command = format!(
         "PEBBLE_VA_NOSLEEP=1 PEBBLE_WFE_NONCEREJECT=0 exec pebble -config /lab/pebble.json -dnsserver {names}"
     );
-    run(lab, &pebble, &["acme-v02.api.letsencrypt.org"], &["sh", "-c", &command])?;
+    run(lab, &pebble, &[AUTHORITY], &["sh", "-c", &command])?;
     until_answers(lab, &pebble, "https://localhost:15000/roots/0")
+}
+
+/// Puts an authority whose limit is reached in Pebble's place, or Pebble back.
+pub(super) fn limit_certificates(lab: &Lab, limit: bool) -> Result<(), SandboxError> {
+    let (engine, pebble) = (lab.engine(), pebble(lab));
+    let (network, limiter) = (engine.network(), format!("{pebble}-limit"));
+    if !limit {
+        engine.docker(&["rm", "-fv", &limiter])?;
+        let back = ["network", "connect", "--alias", AUTHORITY, network, &pebble];
+        return engine.docker(&back).map(drop);
+    }
+    engine.docker(&["network", "disconnect", network, &pebble])?;
+    let run = ["run", "-d", "--init", "--name", &limiter, "--label", engine.label()];
+    let place = ["--network", network, "--network-alias", AUTHORITY];
+    // The runner's image has Ruby.
+    let what = ["vmkit-lab/runner", "sleep", "infinity"];
+    engine.docker(&[&run[..], &place[..], &what[..]].concat())?;
+    lab.exec(&limiter, &["mkdir", "-p", "/lab"])?;
+    for file in ["/lab/hosts.crt", "/lab/hosts.key"] {
+        let text = lab.exec(&pebble, &["cat", file])?;
+        write(lab, &limiter, file, text.as_bytes())?;
+    }
+    write(lab, &limiter, "/lab/limit.rb", RATE_LIMIT.as_bytes())?;
+    detached(lab, &limiter, "exec ruby /lab/limit.rb")?;
+    until_answers(lab, &limiter, "https://localhost/dir")
 }
 
 /// The lab's own authority, and the one that Pebble issues from.
