@@ -1,6 +1,7 @@
 //! VMKit as its clients meet it: real processes, real MCP clients of both eras, stdio and HTTP.
 
 mod adopt;
+mod configured;
 mod diagnosis;
 mod digitalocean;
 mod gateway;

@@ -10,7 +10,7 @@ use crate::story::{Client, Person, Stage, call, data, says};
 
 impl Stage {
     /// A second app in the repo's folder `api`, as its developer adds it.
-    async fn add_the_api(&self) {
+    pub(crate) async fn add_the_api(&self) {
         let dockerfile =
             "FROM scratch\nWORKDIR /app\nCOPY . .\nEXPOSE 8080\nCMD [\"vmkit\", \"sample-app\"]\n";
         let sample = vmkit_sandbox::sample::sample_toml("The api", None);
@@ -23,7 +23,7 @@ impl Stage {
     }
 
     /// The front page under a name, asked of the only machine itself.
-    async fn page(&self, host: Option<&str>) -> (u16, String) {
+    pub(crate) async fn page(&self, host: Option<&str>) -> (u16, String) {
         let url = format!("{}/_sandbox/state", self.sandbox.hetzner_admin_url());
         let state: Value = reqwest::get(url).await.expect("an answer").json().await.expect("JSON");
         let machines = state["machines"].as_array().expect("a list");
@@ -46,7 +46,7 @@ impl Stage {
     }
 }
 
-async fn done(client: &Client, tool: &'static str, arguments: Value) -> Value {
+pub(crate) async fn done(client: &Client, tool: &'static str, arguments: Value) -> Value {
     says(&call(client, tool, arguments).await, "DONE").clone()
 }
 

@@ -115,15 +115,13 @@ impl Session<'_> {
             env.extend(read_env_file(machine, host, path)?);
         }
         env.push(owned(("KAMAL_HOST", host)));
+        let traefik = accessory.image.starts_with("traefik:");
         let spec = ContainerSpec {
             name: service.clone(),
             image: Image {
                 reference: accessory.image.clone(),
-                // Traefik is not played: it is there, and does nothing.
-                dir: match accessory.image.starts_with("traefik:") {
-                    true => PathBuf::new(),
-                    false => PathBuf::from("/"),
-                },
+                // Traefik has the port, and no process: the proxy behind it answers.
+                dir: if traefik { PathBuf::new() } else { PathBuf::from("/") },
                 command: ["vmkit", "sample-service"].map(str::to_owned).to_vec(),
                 ..Image::default()
             },
@@ -142,7 +140,10 @@ impl Session<'_> {
             "  INFO Running docker run --name {service} --detach --restart unless-stopped {} on {host}",
             accessory.image
         ));
-        let run = machine.docker().run(spec).await;
-        run.map(drop).map_err(|text| Failure::command(host, 125, "", &format!("docker: {text}")))
+        let mut run = machine.docker().run(spec).await.map(drop);
+        if run.is_ok() && traefik {
+            run = machine.proxy().stand_behind(&service).await;
+        }
+        run.map_err(|text| Failure::command(host, 125, "", &format!("docker: {text}")))
     }
 }

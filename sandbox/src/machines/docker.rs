@@ -303,6 +303,16 @@ impl Docker {
         self.tell(&container, "start");
     }
 
+    /// Publishes by the container `to` what `from` has published until now.
+    pub(super) fn hand_ports(&self, from: &str, to: &str) -> Result<(), String> {
+        let (from, to) = (self.find(from)?, self.find(to)?);
+        let published = std::mem::take(&mut from.state().published);
+        to.state().published = published;
+        from.changed();
+        to.changed();
+        Ok(())
+    }
+
     /// Adds a line to the log of a container, if there is one of that name.
     pub(super) fn note(&self, name: &str, line: &str) {
         if let Ok(container) = self.find(name) {

@@ -108,6 +108,19 @@ impl Proxy {
         Ok(())
     }
 
+    /// Puts `container` in front of it: that one has the port from now on, as Traefik has. The error is
+    /// Docker's text where the proxy publishes the port itself.
+    pub async fn stand_behind(&self, container: &str) -> Result<(), String> {
+        let own = self.0.docker.get(NAME);
+        if own.is_some_and(|own| !own.published.is_empty()) {
+            return Err(format!(
+                "Error response from daemon: failed to set up container networking: driver failed programming external connectivity on endpoint {container}: Bind for 0.0.0.0:80 failed: port is already allocated"
+            ));
+        }
+        self.listen().await.map_err(|error| error.to_string())?;
+        self.0.docker.hand_ports(NAME, container)
+    }
+
     /// The services and their targets' containers (the first 12 digits of their ids).
     pub fn routes(&self) -> BTreeMap<String, String> {
         let name = |service: &Service| service.target.name.trim_end_matches(":80").to_owned();
