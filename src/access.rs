@@ -340,10 +340,10 @@ pub(crate) mod testing {
         text
     }
 
-    /// Revokes the newest key.
-    pub(crate) async fn revoke_newest(store: &Store) {
-        let row = store.keys().await.expect("keys").pop().expect("one");
-        store.revoke_key(row.id, Millis(1)).await.expect("revoked");
+    /// Revokes the key of that text.
+    pub(crate) async fn revoke(store: &Store, key: &Secret) {
+        let id = Presented::parse(key.expose()).expect("a key").id;
+        assert!(store.revoke_key(id, Millis(1)).await.expect("a store"), "revoked now");
     }
 }
 

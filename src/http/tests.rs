@@ -21,6 +21,7 @@ struct Running {
     reader: Secret,
     deployer: Secret,
     admin: Secret,
+    /// Revokes the deployer's.
     revoke: Box<dyn Fn() -> BoxFuture<'static, ()>>,
     stop: CancellationToken,
     _folder: tempfile::TempDir,
@@ -56,9 +57,10 @@ async fn gateway(no_auth: bool) -> Running {
     let reader = testing::key(&store, Role::Read, &[]).await;
     let admin = testing::key(&store, Role::Admin, &[]).await;
     let deployer = testing::key(&store, Role::Deploy, &["shop/staging"]).await;
+    let key = deployer.clone();
     let revoke = Box::new(move || -> BoxFuture<'static, ()> {
-        let store = store.clone();
-        Box::pin(async move { testing::revoke_newest(&store).await })
+        let (store, key) = (store.clone(), key.clone());
+        Box::pin(async move { testing::revoke(&store, &key).await })
     });
     let base = format!("http://{listen}");
     Running { base, reader, deployer, admin, revoke, stop, _folder: folder }
