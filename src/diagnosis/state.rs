@@ -115,6 +115,9 @@ fn containers(evidence: &Evidence, answers: bool) -> Option<Cause> {
     if let Some(found) = boot::killed(evidence, &[]) {
         return Some(found);
     }
+    if let Some(why) = &evidence.unproven {
+        return unproven(why);
+    }
     let none_runs = !evidence.containers.is_empty()
         && evidence.containers.iter().all(|one| one.state != "running");
     let one = evidence.containers.first().filter(|_| none_runs)?;
@@ -129,6 +132,19 @@ fn containers(evidence: &Evidence, answers: bool) -> Option<Cause> {
         Some(deeper) if boot::crashed(one) => found.because(deeper),
         Some(_) | None => found,
     })
+}
+
+/// What the proof saw of a version that was put away again: that its containers have ended says
+/// nothing, as that was done by hand.
+fn unproven(why: &str) -> Option<Cause> {
+    let ends = ["does not stay up", "was restarted"].iter().any(|words| why.contains(words));
+    let mut found = Cause::plain(
+        "crash_loop",
+        "a role of the new version ends and is started again, so the version before was brought back",
+        "read its last lines with `get_logs` and environment `{environment}`, mend it and deploy again",
+    );
+    found.evidence.push(cut(why));
+    ends.then_some(found)
 }
 
 fn name(evidence: &Evidence) -> Option<Cause> {

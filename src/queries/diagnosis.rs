@@ -105,6 +105,8 @@ async fn of_deploy(
     if let Err(error) = asked.await {
         evidence = Evidence { github: Some(error.to_string()), ..Evidence::default() };
     }
+    let unproven = failure.as_ref().filter(|failure| failure.code == "not_live");
+    evidence.unproven = unproven.map(|failure| failure.message.clone());
     let good = good_before(context, environment, deploy).await?;
     let subject = Subject {
         environment,
