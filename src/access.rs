@@ -103,6 +103,14 @@ pub enum Place {
     Installation,
 }
 
+impl Place {
+    /// The environment of that name. What is no name is the installation's: to a key for some
+    /// environments it says nothing about others.
+    pub fn named(given: &str) -> Self {
+        given.parse().map_or(Self::Installation, Self::Environment)
+    }
+}
+
 impl Caller {
     /// The name that goes into the audit log, and that sealed state is bound to.
     pub fn name(&self) -> String {
@@ -126,12 +134,14 @@ impl Caller {
                 needs: needs.as_str(),
             });
         }
+        if self.may_touch(place) {
+            return Ok(());
+        }
         let what = match place {
-            Place::Anywhere => return Ok(()),
-            Place::Environment(path) if self.may_see(path) => return Ok(()),
             Place::Environment(path) => format!("the environment `{path}`"),
-            Place::Installation if key.environments.is_empty() => return Ok(()),
-            Place::Installation => "what concerns the whole installation".to_owned(),
+            Place::Anywhere | Place::Installation => {
+                "what concerns the whole installation".to_owned()
+            }
         };
         let allowed: Vec<String> = key.environments.iter().map(ToString::to_string).collect();
         Err(Denied::Place { name: key.name.clone(), what, allowed: allowed.join(", ") })
@@ -142,6 +152,15 @@ impl Caller {
         match self {
             Self::Local => true,
             Self::Key(key) => key.role >= needs,
+        }
+    }
+
+    /// Whether a place is among those that the caller is for.
+    pub fn may_touch(&self, place: &Place) -> bool {
+        match place {
+            Place::Anywhere => true,
+            Place::Environment(path) => self.may_see(path),
+            Place::Installation => !self.is_restricted(),
         }
     }
 

@@ -204,11 +204,8 @@ impl Server {
         let text = |name: &str| given.get(name).and_then(Value::as_str).unwrap_or_default();
         match listed.touches {
             Touches::Nothing => Ok(Place::Anywhere),
-            // A wrong name is told by the tool itself, which knows the right call; to a key for
-            // some environments it says nothing about others.
-            Touches::Environment => {
-                Ok(text("environment").parse().map_or(Place::Installation, Place::Environment))
-            }
+            // A wrong name is told by the tool itself, which knows the right call.
+            Touches::Environment => Ok(Place::named(text("environment"))),
             Touches::Operation if caller.is_restricted() => {
                 let id = text("operation").parse::<OperationId>().ok();
                 self.place_of(id).await.map_err(|error| ToolError::from(error).into_protocol())

@@ -3,6 +3,7 @@
 
 use super::error::ToolError;
 use super::{Call, Server, line};
+use crate::access::Place;
 use crate::domain::clock::Millis;
 use crate::domain::ids::VmId;
 use crate::domain::names::{AppSlug, BadName, EnvironmentPath, RepoName};
@@ -32,12 +33,7 @@ impl Server {
         given: &str,
     ) -> Result<EnvironmentPath, ToolError> {
         // Before anything is looked up: whether it exists is the other's secret, too.
-        let caller = call.caller();
-        let hidden = match given.parse() {
-            Ok(path) => !caller.may_see(&path),
-            Err(_) => caller.is_restricted(),
-        };
-        if !hidden {
+        if call.caller().may_touch(&Place::named(given)) {
             return self.environment(given).await;
         }
         let message = format!("this key is not for the environment `{}`", line(given, 80));
