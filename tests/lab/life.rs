@@ -12,14 +12,6 @@ const DUNE: Place = Place { environment: "dune/staging", domain: "dune.example.c
 const MEMORY: &str =
     "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max";
 
-/// Asks the database as the app would, with the address and the password that the app has.
-fn sql(rig: &Rig, statement: &str) -> String {
-    let web = "docker ps -qf label=service=dune-staging -f label=role=web | head -n 1";
-    let url = format!("docker exec $({web}) sh -c 'echo $DATABASE_URL'");
-    let asked = format!("docker exec dune-staging-db psql -tA \"$({url})\" -c \"{statement}\"");
-    rig.on_vm(&asked).trim().to_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn lab_life_of_a_vm() {
     let Some(rig) = Rig::new().await else { return };
@@ -47,8 +39,8 @@ async fn lab_life_of_a_vm() {
     rig.tell("deploy, its driver killed while Kamal deploys: done");
     let visitor = rig.visitor(DUNE.domain);
     assert_eq!(DUNE.get(&visitor, "/cgi-bin/db").await.trim(), "reached dune-staging-db");
-    sql(&rig, "CREATE TABLE tide (high int); INSERT INTO tide VALUES (42)");
-    assert_eq!(sql(&rig, "SELECT high FROM tide"), "42");
+    DUNE.sql(&rig, "CREATE TABLE tide (high int); INSERT INTO tide VALUES (42)");
+    assert_eq!(DUNE.sql(&rig, "SELECT high FROM tide"), "42");
     streams(&visitor).await;
     rig.tell("the app reaches its database, and its stream arrives piece by piece");
 
@@ -58,7 +50,7 @@ async fn lab_life_of_a_vm() {
     survives(&rig, &client, "resize_vm", DUNE.with(json!({"size": "cx33"})), off).await;
     assert_eq!(rig.on_vm(MEMORY).trim(), (2 * four).to_string(), "the VM has the new size");
     answers(&visitor).await;
-    assert_eq!(sql(&rig, "SELECT high FROM tide"), "42");
+    assert_eq!(DUNE.sql(&rig, "SELECT high FROM tide"), "42");
     rig.tell("resize_vm, its driver killed while the VM is off: the VM has twice the memory");
 
     planned(&client, "destroy", DUNE.only()).await;
@@ -66,7 +58,7 @@ async fn lab_life_of_a_vm() {
     rig.tell("destroy: the VM is gone, its disk is kept");
     planned(&client, "destroy", DUNE.with(json!({"undo": true}))).await;
     answers(&visitor).await;
-    assert_eq!(sql(&rig, "SELECT high FROM tide"), "42");
+    assert_eq!(DUNE.sql(&rig, "SELECT high FROM tide"), "42");
     rig.tell("undo: the app answers at the same address, with the same data");
     repo.push("text", "three\n").await;
     deploys(&rig, &repo, &client, DUNE.only()).await;

@@ -11,35 +11,27 @@ const GULL: Place = Place { environment: "gull/staging", domain: "gull.example.c
 const NEXT: Place = Place { environment: "gull/preview", domain: "preview.example.com" };
 const TERN: Place = Place { environment: "tern/staging", domain: "tern.example.com" };
 
-/// Asks a service's database as its app would, with the address and the password that the app has.
-fn sql(rig: &Rig, service: &str, statement: &str) -> String {
-    let web = format!("docker ps -qf label=service={service} -f label=role=web | head -n 1");
-    let url = format!("docker exec $({web}) sh -c 'echo $DATABASE_URL'");
-    let asked = format!("docker exec {service}-db psql -tA \"$({url})\" -c \"{statement}\"");
-    rig.on_vm(&asked).trim().to_owned()
-}
-
 /// A database beside the app, the app, and its service's name in a table.
 async fn with_data(rig: &Rig, repo: &Repo<'_>, client: &Client, place: Place) {
     done(client, "configure_app", place.with(json!({"start_timeout_s": 20}))).await;
     let add = json!({"action": "add", "service": "postgres", "version": "17.6"});
     done(client, "manage_service", place.with(add)).await;
     deploys(rig, repo, client, place.only()).await;
-    let service = place.environment.replace('/', "-");
+    let service = place.service();
     let fill = format!("CREATE TABLE mine (whose text); INSERT INTO mine VALUES ('{service}')");
-    sql(rig, &service, &fill);
+    place.sql(rig, &fill);
     has_its_own(rig, place).await;
     rig.tell(&format!("{} is live, with data of its own", place.environment));
 }
 
 /// The app answers, reaches its database, and finds there what it put there.
 async fn has_its_own(rig: &Rig, place: Place) {
-    let service = place.environment.replace('/', "-");
+    let service = place.service();
     let visitor = rig.visitor(place.domain);
     assert!(place.page(&visitor).await.contains("text="), "{} answers", place.environment);
     let reached = place.get(&visitor, "/cgi-bin/db").await;
     assert_eq!(reached.trim(), format!("reached {service}-db"));
-    assert_eq!(sql(rig, &service, "SELECT whose FROM mine"), service);
+    assert_eq!(place.sql(rig, "SELECT whose FROM mine"), service);
 }
 
 #[tokio::test(flavor = "multi_thread")]

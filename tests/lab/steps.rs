@@ -29,6 +29,21 @@ impl Place {
         all.into()
     }
 
+    /// What Kamal calls the app there, and its containers begin with.
+    pub(crate) fn service(self) -> String {
+        self.environment.replace('/', "-")
+    }
+
+    /// Asks the database beside the app as the app would, with the address and the password that it
+    /// has.
+    pub(crate) fn sql(self, rig: &Rig, statement: &str) -> String {
+        let service = self.service();
+        let web = format!("docker ps -qf label=service={service} -f label=role=web | head -n 1");
+        let url = format!("docker exec $({web}) sh -c 'echo $DATABASE_URL'");
+        let asked = format!("docker exec {service}-db psql -tA \"$({url})\" -c \"{statement}\"");
+        rig.on_vm(&asked).trim().to_owned()
+    }
+
     /// What the app's page says, as a visitor gets it; the error's text where there is none.
     pub(crate) async fn page(self, visitor: &reqwest::Client) -> String {
         self.get(visitor, "/cgi-bin/info").await

@@ -2,17 +2,10 @@
 
 use serde_json::json;
 
+use crate::releases::deploy;
 use crate::rig::{eras, error, text, until};
 use crate::sharing::done;
-use crate::story::{Client, Person, Stage, call, says};
-
-async fn set_up(stage: &Stage, client: &Client) {
-    let setup = json!({"repo": "octo/shop", "changes": "direct"});
-    let setup = call(client, "setup_repo", setup).await;
-    stage.merge(says(&setup, "NEEDS_MERGE")["result"]["pull"].as_u64().expect("a pull")).await;
-    let made = json!({"environment": "shop/staging", "size": "cx23", "region": "fsn1"});
-    done(client, "create_environment", made).await;
-}
+use crate::story::{Client, Person, Stage, call};
 
 impl Stage {
     /// The containers of the only machine that have ports outside.
@@ -36,13 +29,10 @@ async fn an_app_behind_traefik_goes_live_and_follows_its_folder() {
     let [_, modern] = eras();
     let session = stage.client(modern, Person::default()).await;
     let client = &session;
-    set_up(&stage, client).await;
+    stage.with_an_environment(client).await;
     configure(client, json!({"proxy": "traefik"})).await;
-    let plan = call(client, "provision_vm", json!({"environment": "shop/staging"})).await;
-    let order =
-        json!({"environment": "shop/staging", "plan_id": says(&plan, "NOT_EXECUTED")["plan_id"]});
-    done(client, "provision_vm", order).await;
-    done(client, "deploy", json!({"environment": "shop/staging"})).await;
+    stage.provision(client).await;
+    deploy(client).await;
     let (status, page) = stage.page(None).await;
     assert!(status == 200 && page.contains("Welcome to the shop"), "{status} {page}");
     assert_eq!(stage.publishing(), ["vmkit-traefik"], "Traefik alone has ports");
@@ -58,7 +48,7 @@ async fn an_app_behind_traefik_goes_live_and_follows_its_folder() {
     let nowhere = json!({"environment": "shop/staging", "root": "../api"});
     assert!(!error(&call(client, "configure_app", nowhere).await).code.is_empty());
     configure(client, json!({"root": "api"})).await;
-    done(client, "deploy", json!({"environment": "shop/staging"})).await;
+    deploy(client).await;
     let (status, page) = stage.page(None).await;
     assert!(status == 200 && page.contains("The api"), "{status} {page}");
     session.cancel().await.expect("ended");

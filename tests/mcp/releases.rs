@@ -34,13 +34,23 @@ impl Stage {
         self.developer(reqwest::Method::PUT, path, Some(body)).await;
     }
 
-    /// An environment with a VM, set up by `client`.
-    pub(crate) async fn with_a_vm(&self, client: &Client) {
+    /// An environment without a VM, set up by `client`.
+    pub(crate) async fn with_an_environment(&self, client: &Client) {
         let setup = json!({"repo": "octo/shop", "changes": "direct"});
         let setup = call(client, "setup_repo", setup).await;
         self.merge(says(&setup, "NEEDS_MERGE")["result"]["pull"].as_u64().expect("a pull")).await;
         let made = json!({"environment": "shop/staging", "size": "cx23", "region": "fsn1"});
         says(&call(client, "create_environment", made).await, "DONE");
+    }
+
+    /// The same with a VM.
+    pub(crate) async fn with_a_vm(&self, client: &Client) {
+        self.with_an_environment(client).await;
+        self.provision(client).await;
+    }
+
+    /// A VM for the environment, planned and ordered.
+    pub(crate) async fn provision(&self, client: &Client) {
         let plan = call(client, "provision_vm", json!({"environment": "shop/staging"})).await;
         let plan_id = says(&plan, "NOT_EXECUTED")["plan_id"].clone();
         let order = json!({"environment": "shop/staging", "plan_id": plan_id});

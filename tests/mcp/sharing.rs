@@ -56,11 +56,7 @@ async fn two_environments_and_two_apps_share_one_vm() {
     let [_, modern] = eras();
     let session = stage.client(modern, Person::default()).await;
     let client = &session;
-    let setup = json!({"repo": "octo/shop", "changes": "direct"});
-    let setup = call(client, "setup_repo", setup).await;
-    stage.merge(says(&setup, "NEEDS_MERGE")["result"]["pull"].as_u64().expect("a pull")).await;
-    let made = json!({"environment": "shop/staging", "size": "cx23", "region": "fsn1"});
-    done(client, "create_environment", made).await;
+    stage.with_an_environment(client).await;
 
     // The image is built while there is no VM at all.
     let build = json!({"environment": "shop/staging", "build_only": true});
@@ -72,10 +68,7 @@ async fn two_environments_and_two_apps_share_one_vm() {
     let early = call(client, "deploy", json!({"environment": "shop/staging"})).await;
     assert_eq!(error(&early).code, "no_vm");
 
-    let plan = call(client, "provision_vm", json!({"environment": "shop/staging"})).await;
-    let plan_id = says(&plan, "NOT_EXECUTED")["plan_id"].clone();
-    let order = json!({"environment": "shop/staging", "plan_id": plan_id});
-    done(client, "provision_vm", order).await;
+    stage.provision(client).await;
     let first = done(client, "deploy", json!({"environment": "shop/staging"})).await;
     let id = first["operation"].as_str().expect("an id");
     let seen = call(client, "get_operation", json!({ "operation": id })).await;
