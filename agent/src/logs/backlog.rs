@@ -206,9 +206,8 @@ impl Waiting {
 
     fn hold(&mut self, held: Held) {
         let container = &held.batch.source.container;
-        let near = self.batches.iter_mut().rev().take(NEAR);
-        let last = near.into_iter().find(|near| near.batch.source.container == *container);
-        match last {
+        let mut near = self.batches.iter_mut().rev().take(NEAR);
+        match near.find(|near| near.batch.source.container == *container) {
             Some(last) if last.takes(&held) => {
                 let before = last.bytes();
                 last.join(held);
