@@ -110,12 +110,16 @@ async fn docker_containers_are_measured_as_the_engine_measures_them() {
     let busy = engine.run("v1", &["--memory", "48m", "--cpus", "0.5"], script);
     let idle = engine.run("v2", &[], "sleep 1000");
     let dead = engine.run("v0", &["--memory", "8m"], "busybox tail /dev/zero");
-    let now = until("the busy one is seen to be busy", async || {
+    let now = until("the busy one is seen to be busy, and the dead one killed", async || {
         let Ok(Reply::Metrics(now)) = rig.fleet.call(rig.vm, Call::Metrics, DEADLINE).await else {
             panic!("no metrics");
         };
         let one = now.containers.iter().find(|one| one.name == busy)?;
-        let ended = now.containers.iter().any(|one| one.name == dead && one.state == "exited");
+        // The engine hears of the end, and of the kernel's reason for it, one after the other.
+        let ended = now
+            .containers
+            .iter()
+            .any(|one| one.name == dead && one.state == "exited" && one.oom_killed);
         (one.cpu > 0.2 && ended).then_some(now)
     })
     .await;
