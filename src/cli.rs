@@ -1,11 +1,13 @@
 //! The command line: one file per subcommand.
 
 mod approve;
+mod backup;
 mod call;
 mod connect;
 mod demo;
 mod doctor;
 mod eject;
+mod env;
 mod keys;
 mod life;
 mod mcp;
@@ -15,7 +17,7 @@ mod tools;
 mod worker;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -82,6 +84,8 @@ enum Command {
     Keys(keys::Keys),
     Approve(approve::Approve),
     Doctor(doctor::Doctor),
+    Env(env::Env),
+    Backup(backup::Backup),
     Eject(eject::Eject),
     Sandbox(sandbox::Sandbox),
 }
@@ -220,6 +224,8 @@ async fn run_command(command: Command, start: Start) -> Result<ExitCode, CliErro
         Command::Keys(command) => command.run(start).await,
         Command::Approve(command) => command.run(start).await,
         Command::Doctor(command) => command.run(start).await,
+        Command::Env(command) => command.run(start).await,
+        Command::Backup(command) => command.run(start).await,
         Command::Eject(command) => command.run(start).await,
         Command::Sandbox(command) => command.run().await,
     }
@@ -247,6 +253,14 @@ fn tell(error: &CliError) {
 /// A line for the person, on stderr. Nobody can be told that stderr is closed.
 fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+/// All of stdin.
+fn piped() -> Result<String, CliError> {
+    let mut text = String::new();
+    let read = std::io::stdin().read_to_string(&mut text);
+    read.map_err(|error| CliError::io("stdin cannot be read", &error))?;
+    Ok(text)
 }
 
 /// A result, on stdout.

@@ -1,6 +1,5 @@
 //! `vmkit call`: one tool call, for scripts.
 
-use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -47,12 +46,7 @@ impl Call {
     fn arguments(&self) -> Result<Map<String, Value>, CliError> {
         let text = match self.arguments.as_deref() {
             None => return Ok(Map::new()),
-            Some("-") => {
-                let mut text = String::new();
-                let read = std::io::stdin().read_to_string(&mut text);
-                read.map_err(|error| CliError::io("stdin cannot be read", &error))?;
-                text
-            }
+            Some("-") => super::piped()?,
             Some(text) => text.to_owned(),
         };
         serde_json::from_str(&text).map_err(|error| {
@@ -64,7 +58,7 @@ impl Call {
 }
 
 /// The same way that an assistant goes: nothing is checked twice or differently.
-async fn through_a_client(
+pub(super) async fn through_a_client(
     server: Server,
     tool: String,
     arguments: Map<String, Value>,
@@ -82,13 +76,18 @@ async fn through_a_client(
     Ok(result)
 }
 
-fn shown(result: &CallToolResult, error: Option<&ToolError>) -> String {
+/// What a tool says in words.
+pub(super) fn texts(result: &CallToolResult) -> String {
     let texts = result.content.iter().filter_map(|block| block.as_text());
-    let text: Vec<&str> = texts.map(|text| text.text.as_str()).collect();
+    let texts: Vec<&str> = texts.map(|text| text.text.as_str()).collect();
+    texts.join("\n")
+}
+
+fn shown(result: &CallToolResult, error: Option<&ToolError>) -> String {
     let value = match (error, &result.structured_content) {
         (Some(error), _) => json!({ "error": error }),
         (None, Some(data)) => data.clone(),
-        (None, None) => json!({ "text": text.join("\n") }),
+        (None, None) => json!({ "text": texts(result) }),
     };
     serde_json::to_string_pretty(&value).unwrap_or_else(|_| value.to_string())
 }

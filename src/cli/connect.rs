@@ -1,6 +1,6 @@
 //! `vmkit connect`: takes a token, tries it, and keeps it sealed.
 
-use std::io::{ErrorKind, IsTerminal, Read};
+use std::io::{ErrorKind, IsTerminal};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -120,7 +120,7 @@ impl Connect {
             return self.app(id);
         }
         if self.stdin {
-            let text = piped()?;
+            let text = super::piped()?;
             return self.checked(text.lines().next().unwrap_or_default());
         }
         let official = match self.provider {
@@ -164,7 +164,7 @@ impl Connect {
             Some(path) => std::fs::read_to_string(path).map_err(|error| {
                 CliError::io(&format!("{} cannot be read", path.display()), &error)
             })?,
-            None if self.stdin => piped()?,
+            None if self.stdin => super::piped()?,
             None => {
                 return Err(CliError::new("no_app_key", "the App's private key is missing")
                     .fix("name its .pem file with --key FILE, or pipe it in with --stdin")
@@ -251,13 +251,6 @@ impl Connect {
         CliError::new("no_official_token", format!("{client} holds no token that can be read"))
             .fix(hint)
     }
-}
-
-fn piped() -> Result<String, CliError> {
-    let mut text = String::new();
-    let read = std::io::stdin().read_to_string(&mut text);
-    read.map_err(|error| CliError::io("stdin cannot be read", &error))?;
-    Ok(text)
 }
 
 /// The token that gh keeps in the system's keyring, where only gh itself can read it.

@@ -1,8 +1,10 @@
 //! The one row that says whose file this is.
 
+use std::path::Path;
+
 use rusqlite::params;
 
-use super::{Store, StoreError, first, parsed, word};
+use super::{Fault, Store, StoreError, explain, first, parsed, word};
 use crate::domain::clock::Millis;
 use crate::domain::ids::InstallationId;
 
@@ -68,6 +70,21 @@ impl Store {
                 })
             })?;
             Ok(found.unwrap_or(fresh))
+        })
+        .await
+    }
+
+    /// Writes the whole state as it is at one moment to the empty file at `target`, while others
+    /// read and write on. What the file's own SQLite needs beside it, it does not.
+    ///
+    /// # Errors
+    /// Those of a file, of the state's or of `target`'s.
+    pub async fn copy_to(&self, target: &Path) -> Result<(), StoreError> {
+        let target = target.to_path_buf();
+        self.read(move |reader| {
+            let written = reader.execute("vacuum into ?1", params![target.to_string_lossy()]);
+            written.map_err(|fault| Fault::Store(explain(&target, fault.into())))?;
+            Ok(())
         })
         .await
     }

@@ -125,6 +125,7 @@ const ENVIRONMENT: &[&str] = &[
 /// Where a secret may be taken out of its wrapping: to seal it, to send it, to render the one file
 /// that carries it. Unit tests may look too.
 const EXPOSE: &[&str] = &[
+    "src/cli/env.rs",
     "src/domain/secret.rs",
     "src/domain/env_values.rs",
     "src/domain/service.rs",

@@ -11,6 +11,7 @@ mod rig;
 mod sharing;
 mod stdio;
 mod story;
+mod terminal;
 mod trouble;
 mod webhooks;
 mod worker;

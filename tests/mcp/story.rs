@@ -85,9 +85,15 @@ impl Stage {
         Self { rig: Rig::new(), sandbox, settings }
     }
 
-    pub(crate) async fn client(&self, era: ClientLifecycleMode, person: Person) -> Client {
-        let mut command = self.rig.command(&["mcp"]);
+    /// The program on this state and the sandbox's accounts.
+    pub(crate) fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = self.rig.command(args);
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub(crate) async fn client(&self, era: ClientLifecycleMode, person: Person) -> Client {
+        let mut command = self.command(&["mcp"]);
         command.stdin(std::process::Stdio::piped());
         let child = TokioChildProcess::new(tokio::process::Command::from(command));
         person.serve_with_lifecycle(child.expect("a child"), era).await.expect("a session")

@@ -1,0 +1,97 @@
+//! What a person does at a terminal beside the assistant: a secret set unseen, and a backup.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, eras, text, until};
+use crate::story::{Client, Person, Stage, call, data};
+
+fn fed(mut command: Command, input: &str) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("a child");
+    child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("written");
+    child.wait_with_output().expect("it ends")
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+async fn variables(client: &Client) -> Value {
+    let listed = call(client, "list_env", json!({"environment": "shop/staging"})).await;
+    data(&listed)["variables"].clone()
+}
+
+#[tokio::test]
+async fn a_secret_is_set_unseen_and_a_backup_brings_all_of_it_back() {
+    let stage = Stage::new().await;
+    let [_, modern] = eras();
+    let client = stage.client(modern, Person::default()).await;
+    stage.with_an_environment(&client).await;
+
+    let set = ["env", "set", "shop/staging", "PAYMENT_KEY", "--stdin"];
+    let done = fed(stage.command(&set), "it's $a \"long\" value\n");
+    assert!(done.status.success(), "{}", said(&done.stderr));
+    assert!(said(&done.stdout).contains("PAYMENT_KEY stored as revision 1, NOT APPLIED"));
+    let whole = format!("{}{}", said(&done.stdout), said(&done.stderr));
+    assert!(!whole.contains("long"), "{whole}");
+    let plain = ["env", "set", "shop/staging", "LOG_LEVEL", "--stdin", "--plain"];
+    assert!(fed(stage.command(&plain), "debug").status.success());
+    let stored = variables(&client).await;
+    let of = |key: &str| {
+        let all = stored.as_array().expect("a list").iter();
+        all.clone().find(|one| one["key"] == key).expect("the variable").clone()
+    };
+    assert_eq!(of("LOG_LEVEL")["value"], "debug");
+    assert_eq!(of("PAYMENT_KEY")["value"], Value::Null, "{stored}");
+
+    for (args, input, exit, word) in [
+        (["env", "set", "shop/staging", "PORT", "--stdin"], "80", 1, "PORT"),
+        (["env", "set", "shop/nowhere", "A", "--stdin"], "b", 1, "unknown_environment"),
+        (["env", "set", "shop/staging", "A-B", "--stdin"], "b", 2, "A-B"),
+        (["env", "set", "shop/staging", "A", "--plain"], "", 2, "no_terminal"),
+    ] {
+        let refused = fed(stage.command(&args), input);
+        let why = said(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(exit), "{args:?}: {why}");
+        assert!(why.contains(word), "{args:?}: {why}");
+    }
+
+    // The state is in use while it is copied.
+    let file = stage.rig.home().join("copy.db");
+    let file_name = file.to_str().expect("a name");
+    let copied = stage.command(&["backup", file_name]).output().expect("it runs");
+    assert!(copied.status.success(), "{}", said(&copied.stderr));
+    let (told, key) = (said(&copied.stdout), stage.rig.home().join("master.key"));
+    assert!(told.contains(key.to_str().expect("a name")), "{told}");
+    assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
+    let again = stage.command(&["backup", file_name]).output().expect("it runs");
+    assert!(said(&again.stderr).contains("File exists"), "{}", said(&again.stderr));
+
+    let elsewhere = Rig::new();
+    let none = elsewhere.run(&["backup", file_name]);
+    assert!(said(&none.stderr).contains("no_state"), "{}", said(&none.stderr));
+    fs::copy(&file, elsewhere.home().join("vmkit.db")).expect("restored");
+    let without = elsewhere.run(&["call", "get_overview"]);
+    assert!(said(&without.stderr).contains("is not the one"), "{}", said(&without.stderr));
+    fs::copy(&key, elsewhere.home().join("master.key")).expect("the key");
+    let restored = elsewhere.mcp(eras()[1].clone()).await;
+    let listed =
+        crate::rig::call(&restored, "list_env", json!({"environment": "shop/staging"})).await;
+    assert_eq!(
+        listed.structured_content.as_ref().expect("data")["variables"],
+        stored,
+        "{}",
+        text(&listed)
+    );
+    restored.cancel().await.expect("ended");
+    until("the other worker ends", || elsewhere.workers().is_empty()).await;
+
+    client.cancel().await.expect("ended");
+    until("the worker ends", || stage.rig.workers().is_empty()).await;
+    stage.sandbox.stop().await;
+}
