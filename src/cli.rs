@@ -41,6 +41,7 @@ what `vmkit connect` stored. The variables:
   VMKIT_CLOUDFLARE_TOKEN      Cloudflare token  VMKIT_CLOUDFLARE_URL  its API, with /client/v4
   VMKIT_GITHUB_WRITE_SECONDS  how long two changes at GitHub are apart; it asks for 1
   VMKIT_RESOLVER              name server asked in place of the authoritative ones, ip:port
+  VMKIT_GATEWAY_KEY           the key with which `vmkit mcp --gateway` calls a gateway
   VMKIT_MASTER_KEY            the vault's key, instead of the key file
   VMKIT_PUBLIC_URL            where agents and clients reach this installation
   VMKIT_AGENT_LISTEN          where the local worker listens for agents

@@ -42,6 +42,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("VMKIT_GITHUB_APP_KEY", "that App's private key: the PEM text, or the file that holds it"),
     ("VMKIT_GITHUB_WRITE_SECONDS", "how long two changes at GitHub are apart; GitHub asks for 1"),
     ("VMKIT_CLOUDFLARE_TOKEN", "Cloudflare token; beats a stored one"),
+    ("VMKIT_GATEWAY_KEY", "the key with which `vmkit mcp --gateway` calls a gateway"),
     ("VMKIT_MASTER_KEY", "the vault's key: 32 bytes in base64 or hexadecimal digits"),
     ("VMKIT_AGENT_LISTEN", "address that the local worker listens on for agents"),
     ("VMKIT_PUBLIC_URL", "where agents and clients reach this installation"),
@@ -197,6 +198,8 @@ pub struct Settings {
     pub github_app: Option<(String, Secret)>,
     /// A Cloudflare token from the environment: it beats a stored one.
     pub cloudflare_token: Option<Secret>,
+    /// The key with which `vmkit mcp --gateway` calls a gateway.
+    pub gateway_key: Option<Secret>,
     /// The vault's key from the environment, as it was given.
     pub master_key: Option<Secret>,
     /// systemd's folder of credentials, where the unit has any.
@@ -276,6 +279,7 @@ impl Settings {
             github_token: secret("VMKIT_GITHUB_TOKEN"),
             github_app: official::github_app(environment)?,
             cloudflare_token: secret("VMKIT_CLOUDFLARE_TOKEN"),
+            gateway_key: secret("VMKIT_GATEWAY_KEY"),
             master_key: secret("VMKIT_MASTER_KEY"),
             credentials_dir: environment.path("CREDENTIALS_DIRECTORY"),
             agent_listen: agent_listen
@@ -348,8 +352,12 @@ pub fn parse_address(name: &str, given: &str) -> Result<SocketAddr, SettingsErro
         .map_err(|_| bad(name, given, "an IP address and a port, such as `127.0.0.1:8787`"))
 }
 
-/// An `https` URL, or `http` on a loopback address: a token never travels in the clear.
-fn parse_base_url(name: &str, given: &str) -> Result<Url, SettingsError> {
+/// An `https` URL, or `http` on a loopback address: a token never travels in the clear. `name` is
+/// what it was given as.
+///
+/// # Errors
+/// `BadValue`.
+pub(crate) fn parse_base_url(name: &str, given: &str) -> Result<Url, SettingsError> {
     const WANTED: &str = "an https:// URL without query (http:// only on a loopback address), such as `https://api.example.com`";
     let url = Url::parse(given.trim()).map_err(|_| bad(name, given, WANTED))?;
     let loopback = match url.host() {

@@ -126,6 +126,8 @@ const ENVIRONMENT: &[&str] = &[
 /// that carries it. Unit tests may look too.
 const EXPOSE: &[&str] = &[
     "src/cli/env.rs",
+    // The key that a gateway is called with.
+    "src/mcp/relay.rs",
     "src/domain/secret.rs",
     "src/domain/env_values.rs",
     "src/domain/service.rs",

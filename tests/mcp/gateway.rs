@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use rmcp::service::ClientServiceExt;
-use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use serde_json::{Value, json};
 
 use crate::rig::{DEADLINE, Rig, call, eras, error};
@@ -19,7 +19,10 @@ struct Serving {
 
 impl Serving {
     fn start(rig: &Rig, args: &[&str]) -> Self {
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        let mut all = vec!["serve"];
+        if !args.contains(&"--listen") {
+            all.extend(["--listen", "127.0.0.1:0"]);
+        }
         all.extend(args);
         let mut child = rig.command(&all).stderr(Stdio::piped()).spawn().expect("a child");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
@@ -197,4 +200,58 @@ async fn a_client_that_stops_in_the_middle_of_a_request_does_not_keep_the_gatewa
     };
     tokio::time::timeout(DEADLINE, ended).await.expect("it ends");
     assert!(serving.child.wait().expect("ended").success());
+}
+
+/// `vmkit mcp --gateway` as a client starts it.
+async fn relayed(rig: &Rig, url: &str, key: &str, era: ClientLifecycleMode) -> crate::rig::Client {
+    let mut command = rig.command(&["mcp", "--gateway", url]);
+    command.env("VMKIT_GATEWAY_KEY", key).stdin(Stdio::piped());
+    let child = TokioChildProcess::new(tokio::process::Command::from(command));
+    ().serve_with_lifecycle(child.expect("a child"), era).await.expect("a session")
+}
+
+#[tokio::test]
+async fn a_client_that_knows_stdio_only_is_carried_to_a_gateway() {
+    let (rig, laptop) = (Rig::new(), Rig::new());
+    let reader = key(&rig, &["--role", "read"]);
+    let serving = Serving::start(&rig, &[]);
+    for era in eras() {
+        let client = relayed(&laptop, &serving.url, &reader, era).await;
+        let tools = client.list_all_tools().await.expect("tools");
+        assert!(tools.iter().all(|tool| !["deploy", "destroy"].contains(&tool.name.as_ref())));
+        let overview = call(&client, "get_overview", json!({})).await;
+        assert_eq!(overview.is_error, Some(false), "{overview:?}");
+        let refused = call(&client, "destroy", json!({"environment": "shop/staging"})).await;
+        assert_eq!(error(&refused).code, "role_too_weak");
+        client.cancel().await.expect("ended");
+    }
+    let [legacy, modern] = eras();
+    // The address without the path is good enough; nothing of this was kept on the laptop.
+    let base = serving.url.trim_end_matches("/mcp").to_owned();
+    let client = relayed(&laptop, &base, &reader, modern.clone()).await;
+    assert_eq!(call(&client, "get_overview", json!({})).await.is_error, Some(false));
+    assert!(!laptop.home().join("vmkit.db").exists());
+
+    let wrong = relayed(&laptop, &base, "vmk_nonsense", legacy.clone()).await;
+    assert_eq!(error(&call(&wrong, "get_overview", json!({})).await).code, "gateway_refuses");
+    wrong.cancel().await.expect("ended");
+    let clear = laptop.run(&["mcp", "--gateway", "http://vmkit.example.com"]);
+    assert!(
+        String::from_utf8_lossy(&clear.stderr).contains("--gateway is `http://vm"),
+        "{clear:?}"
+    );
+
+    // A gateway that restarts is found again by the same session.
+    let address = base.trim_start_matches("http://").to_owned();
+    drop(serving);
+    let lost = client.list_all_tools().await.expect_err("nobody answers");
+    assert!(lost.to_string().contains("gateway_unreachable"), "{lost}");
+    let serving = Serving::start(&rig, &["--listen", &address]);
+    assert_eq!(call(&client, "get_overview", json!({})).await.is_error, Some(false));
+    client.cancel().await.expect("ended");
+
+    drop(serving);
+    let nobody = relayed(&laptop, &base, &reader, legacy).await;
+    assert_eq!(error(&call(&nobody, "get_overview", json!({})).await).code, "gateway_unreachable");
+    nobody.cancel().await.expect("ended");
 }
