@@ -13,6 +13,7 @@ mod life;
 mod mcp;
 mod sandbox;
 mod serve;
+mod setup;
 mod tools;
 mod worker;
 
@@ -76,6 +77,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Demo),
+    Setup(setup::Setup),
     Mcp(mcp::Mcp),
     Serve(serve::Serve),
     Worker(worker::Worker),
@@ -160,6 +162,8 @@ pub(crate) struct Start {
     settings: Settings,
     environment: Environment,
     clock: Clock,
+    /// Whether somebody said which folder of the state is meant.
+    home_is_chosen: bool,
 }
 
 impl Start {
@@ -198,6 +202,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn start(cli: Cli) -> Result<ExitCode, CliError> {
     let environment = Environment::of_process();
+    let home_is_chosen = cli.home.is_some() || environment.path("VMKIT_HOME").is_some();
     let flags = Flags { home: cli.home, log: cli.log };
     let settings = Settings::resolve(&flags, &environment)?;
     log_to_stderr(&settings);
@@ -206,7 +211,7 @@ fn start(cli: Cli) -> Result<ExitCode, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::io("the runtime cannot be started", &error))?;
-    let start = Start { settings, environment, clock: Clock::wall() };
+    let start = Start { settings, environment, clock: Clock::wall(), home_is_chosen };
     let done = runtime.block_on(run_command(cli.command, start));
     // A read of stdin that nobody will answer must not keep the process.
     runtime.shutdown_background();
@@ -216,6 +221,7 @@ fn start(cli: Cli) -> Result<ExitCode, CliError> {
 async fn run_command(command: Command, start: Start) -> Result<ExitCode, CliError> {
     match command {
         Command::Demo(command) => Ok(command.run().await),
+        Command::Setup(command) => command.run(start).await,
         Command::Mcp(command) => command.run(start).await,
         Command::Serve(command) => command.run(start).await,
         Command::Worker(command) => command.run(start).await,

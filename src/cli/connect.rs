@@ -10,9 +10,9 @@ use crate::config::{
     OfficialToken, cloudflare_token, digitalocean_cli_token, github_cli_token, hetzner_cli_token,
 };
 use crate::domain::secret::Secret;
-use crate::operations::OpError;
 use crate::operations::catalogue::title;
 use crate::operations::connect::{AppKey, Provider, connect};
+use crate::operations::{Context, OpError};
 
 /// Store a token for a cloud or for GitHub, after it was tried. It is never shown again.
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub(crate) struct Connect {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ProviderName {
+pub(super) enum ProviderName {
     /// Hetzner Cloud: a token with read and write access to one project.
     Hetzner,
     /// DigitalOcean: a token with full access, or with the scopes that VMKit needs.
@@ -48,7 +48,7 @@ enum ProviderName {
 }
 
 impl ProviderName {
-    fn provider(self) -> Provider {
+    pub(super) fn provider(self) -> Provider {
         match self {
             Self::Hetzner => Provider::Hetzner,
             Self::DigitalOcean => Provider::DigitalOcean,
@@ -58,7 +58,7 @@ impl ProviderName {
     }
 
     /// As its owner writes it.
-    fn title(self) -> &'static str {
+    pub(super) fn title(self) -> &'static str {
         match self {
             Self::Hetzner => "Hetzner",
             Self::DigitalOcean => "DigitalOcean",
@@ -95,9 +95,20 @@ impl ProviderName {
 impl Connect {
     pub(super) async fn run(self, start: Start) -> Result<ExitCode, CliError> {
         let context = start.open_any().await?;
+        self.store(&context, &start).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// A token typed by the person at the terminal, or the official client's.
+    pub(super) fn at_terminal(provider: ProviderName) -> Self {
+        Self { provider, stdin: false, official: false, app: None, key: None }
+    }
+
+    /// Takes the token, tries it and stores it; says so.
+    pub(super) async fn store(&self, context: &Context, start: &Start) -> Result<(), CliError> {
         let provider = self.provider.provider();
-        let token = self.token(&start)?;
-        let found = connect(&context, provider, token.clone()).await;
+        let token = self.token(start)?;
+        let found = connect(context, provider, token.clone()).await;
         let found = found.map_err(|error| self.explained(error, &token))?;
         super::say(&format!("{}: {found}", provider.as_str()));
         let what = if self.app.is_some() { "the App's key" } else { "the token" };
@@ -112,7 +123,7 @@ impl Connect {
             let variable = format!("VMKIT_{}_TOKEN", provider.as_str().to_ascii_uppercase());
             super::say(&format!("note: {variable} is set here, and beats the stored token"));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 
     fn token(&self, start: &Start) -> Result<Secret, CliError> {

@@ -63,6 +63,12 @@ pub async fn doctor(context: &Context) -> Vec<Row> {
     rows
 }
 
+/// Where the token of the provider of this name is from, in words; nothing where there is none.
+pub async fn connected(context: &Context, name: &str) -> Result<Option<&'static str>, OpError> {
+    let source = context.accounts.source(name).await?;
+    Ok(source.is_some().then(|| origin(source)))
+}
+
 /// One cloud is enough: where there is one, another that is not connected is only worth knowing.
 async fn clouds(context: &Context) -> Vec<Row> {
     let mut rows = Vec::new();

@@ -1,7 +1,8 @@
-//! What a person does at a terminal beside the assistant: a secret set unseen, and a backup.
+//! What a person does at a terminal beside the assistant: the first steps, a secret set unseen, and
+//! a backup.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
@@ -93,5 +94,77 @@ async fn a_secret_is_set_unseen_and_a_backup_brings_all_of_it_back() {
 
     client.cancel().await.expect("ended");
     until("the worker ends", || stage.rig.workers().is_empty()).await;
+    stage.sandbox.stop().await;
+}
+
+/// The program at a terminal of its own, which `script` gives it: each answer is typed when its
+/// question is there. Tells the exit code and all that was shown.
+fn typed(stage: &Stage, args: &[&str], answers: &[(&str, &str)]) -> (Option<i32>, String) {
+    let program = stage.command(args);
+    let words: Vec<&str> = std::iter::once(program.get_program())
+        .chain(program.get_args())
+        .map(|word| word.to_str().expect("text"))
+        .collect();
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]).env_clear();
+    for (name, value) in program.get_envs() {
+        let token = name.to_str().is_some_and(|name| name.ends_with("_TOKEN"));
+        // The person has them in another window.
+        if let (Some(value), false) = (value, token) {
+            terminal.env(name, value);
+        }
+    }
+    let mut child =
+        terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a terminal");
+    let mut keyboard = child.stdin.take().expect("stdin");
+    let mut screen = child.stdout.take().expect("stdout");
+    let (mut shown, mut seen) = (String::new(), 0);
+    let mut piece = [0; 4096];
+    for (question, answer) in answers {
+        while !shown[seen..].contains(question) {
+            let count = screen.read(&mut piece).expect("readable");
+            assert!(count > 0, "it ended before `{question}`: {shown}");
+            shown.push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+        seen = shown.len();
+        writeln!(keyboard, "{answer}").expect("typed");
+    }
+    screen.read_to_string(&mut shown).expect("readable");
+    (child.wait().expect("it ends").code(), shown)
+}
+
+// The sandbox is asked while this waits for the terminal.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_steps_end_with_a_good_check_and_the_lines_for_the_client() {
+    let stage = Stage::new().await;
+    let piped = stage.command(&["setup"]).output().expect("it runs");
+    assert_eq!(piped.status.code(), Some(2));
+    assert!(said(&piped.stderr).contains("--stdin"), "{}", said(&piped.stderr));
+
+    let token = |name: &str| stage.setting(name).to_owned();
+    let (hetzner, github) = (token("VMKIT_HETZNER_TOKEN"), token("VMKIT_GITHUB_TOKEN"));
+    let answers = [
+        ("[h/d]", "x"),
+        ("[h/d]", "h"),
+        ("not shown", "nonsense"),
+        ("Try again?", "y"),
+        ("not shown", &hetzner),
+        ("Connect GitHub?", "y"),
+        ("not shown", &github),
+        ("Connect Cloudflare?", ""),
+    ];
+    let (code, shown) = typed(&stage, &["setup"], &answers);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("does not accept this token"), "{shown}");
+    for row in ["ok    hetzner", "ok    github", "ok    your SSH key", "ok    agent for VMs"] {
+        assert!(shown.contains(row), "{row}: {shown}");
+    }
+    let program = env!("CARGO_BIN_EXE_vmkit");
+    assert!(shown.contains(&format!("-- {program} mcp")), "{shown}");
+
+    // What is there is not asked for again: one question is left, and Enter answers it.
+    let (code, shown) = typed(&stage, &["setup"], &[("Connect Cloudflare?", "")]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("Hetzner is connected: token stored"), "{shown}");
     stage.sandbox.stop().await;
 }
