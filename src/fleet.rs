@@ -115,18 +115,22 @@ impl Presence {
     /// What is wrong with the link or the clock, in a sentence; nothing where all is well.
     pub fn complaint(&self) -> Option<String> {
         let wrong_ms = self.clock_offset_ms;
+        let side = if wrong_ms > 0 { "behind" } else { "ahead" };
+        let clock = (wrong_ms.abs() >= CLOCK_WRONG_MS)
+            .then(|| format!("{} s {side}", wrong_ms.abs() / 1000));
         if self.linked {
-            let side = if wrong_ms > 0 { "behind" } else { "ahead" };
-            return (wrong_ms.abs() >= CLOCK_WRONG_MS)
-                .then(|| format!("the VM's clock is {} s {side}", wrong_ms.abs() / 1000));
+            return clock.map(|wrong| format!("the VM's clock is {wrong}"));
         }
         let gone = self.changes.last().filter(|change| !change.linked);
         let since = gone.map(|change| format!(" since {}", change.at.rfc3339()));
         let reason = self.trouble.as_ref().map(|trouble| trouble.message.clone());
         let reason = reason.or_else(|| gone.and_then(|change| change.reason.clone()));
         let reason = reason.map(|reason| format!(": {reason}"));
+        // By such a clock the gateway's certificate may not be valid yet, or no more.
+        let clock =
+            clock.map(|wrong| format!("; the VM's clock was {wrong} when it was last linked"));
         let (since, reason) = (since.unwrap_or_default(), reason.unwrap_or_default());
-        Some(format!("the agent is not linked{since}{reason}"))
+        Some(format!("the agent is not linked{since}{reason}{}", clock.unwrap_or_default()))
     }
 }
 
@@ -232,6 +236,16 @@ impl Fleet {
         match &self.0 {
             Kind::Local(hub) => Ok(hub.presence(vm)),
             Kind::Remote(remote) => remote.presence(vm).await,
+        }
+    }
+
+    /// Notes why a VM's agent is not linked, as somebody saw it who looked from outside; counts for
+    /// more than what the link's own end tells, until the agent is linked. Does nothing where the
+    /// fleet is remote.
+    pub fn explain(&self, vm: VmId, seen: Option<Trouble>) {
+        match &self.0 {
+            Kind::Local(hub) => hub.explain(vm, seen),
+            Kind::Remote(_) => {}
         }
     }
 

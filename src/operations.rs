@@ -37,6 +37,7 @@ mod runs;
 pub mod services;
 pub mod setup_repo;
 pub mod share;
+pub mod silence;
 pub mod test_build;
 #[cfg(test)]
 pub(crate) mod testing;

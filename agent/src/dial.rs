@@ -5,13 +5,14 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::MaybeTlsStream;
 
 use crate::config::Gateway;
 use crate::proxy::Proxy;
+use crate::time::now_rfc3339;
 
 /// A stream that an HTTP request can go over. Dropping the future ends the attempt.
 pub(crate) async fn connect(
@@ -29,7 +30,37 @@ pub(crate) async fn connect(
     }
     let name = ServerName::try_from(bare(host).to_owned()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(Arc::new(trusting_the_machines_authorities()?));
-    Ok(MaybeTlsStream::Rustls(connector.connect(name, stream).await?))
+    Ok(MaybeTlsStream::Rustls(connector.connect(name, stream).await.map_err(with_the_time)?))
+}
+
+/// A certificate that is not valid at this time: which of the two is wrong, nobody here can know.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "by this VM's clock, which shows {shows}, the gateway's certificate {verdict}; if the clock is \
+     wrong, set it (`timedatectl`), else the gateway needs another certificate"
+)]
+struct OutOfTime {
+    shows: String,
+    verdict: &'static str,
+}
+
+fn with_the_time(error: io::Error) -> io::Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let verdict = match tls {
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => "has expired",
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        )) => "is not valid yet",
+        _ => return error,
+    };
+    io::Error::other(OutOfTime { shows: now_rfc3339(), verdict })
+}
+
+/// Whether a connection failed for that reason.
+pub(crate) fn is_out_of_time(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<OutOfTime>())
 }
 
 /// Read anew each time: the agent dials seldom, and the machine's authorities change without it.

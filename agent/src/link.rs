@@ -87,7 +87,10 @@ async fn dial(
     let (socket, _) = tokio::time::timeout(DIAL_TIMEOUT, dialling)
         .await
         .map_err(|_| LinkError::Silent { seconds: DIAL_TIMEOUT.as_secs() })?
-        .map_err(|error| LinkError::Wire(broken(error)))?;
+        .map_err(|error| match error {
+            WsError::Io(error) if dial::is_out_of_time(&error) => LinkError::OutOfTime(error),
+            error => LinkError::Wire(broken(error)),
+        })?;
     let tls = binding(socket.get_ref());
     Ok((carry(socket), tls))
 }

@@ -47,6 +47,8 @@ pub(crate) enum LinkError {
     Stuck,
     #[error("the gateway does not hold the key that this VM trusts; nothing was told to it")]
     NotOurGateway,
+    #[error("the gateway's certificate or this VM's clock is wrong")]
+    OutOfTime(#[source] std::io::Error),
     #[error("the gateway refused the link with {code}: {message}")]
     Refused { code: String, message: String },
     #[error("the versions do not fit")]
@@ -59,7 +61,9 @@ impl LinkError {
     /// True where a person has to do something.
     pub(crate) fn loud(&self) -> bool {
         match self {
-            Self::NotOurGateway | Self::Refused { .. } | Self::Versions(_) => true,
+            Self::NotOurGateway | Self::OutOfTime(_) | Self::Refused { .. } | Self::Versions(_) => {
+                true
+            }
             Self::Wire(_) | Self::Silent { .. } | Self::Stuck | Self::Handshake => false,
         }
     }

@@ -16,7 +16,7 @@ use crate::installation::Part;
 use crate::mcp::{Server, ToolError};
 use crate::operations::deploy::pushed;
 use crate::operations::destroy::sweep;
-use crate::operations::{Driver, OpError, links, webhooks};
+use crate::operations::{Driver, OpError, links, silence, webhooks};
 
 /// How long answers under way may take once the gateway is to end.
 const GRACE: Duration = Duration::from_secs(3);
@@ -71,6 +71,8 @@ impl Serve {
         tasks.spawn(async move { driver.run(until).await });
         let (sweeping, until) = (Arc::clone(&context), stop.clone());
         tasks.spawn(async move { sweep::daily(&sweeping, &until).await });
+        let (asking, until) = (Arc::clone(&context), stop.clone());
+        tasks.spawn(async move { silence::watch(&asking, &until).await });
         let (looking, until) = (Arc::clone(&context), stop.clone());
         tasks.spawn(async move { pushed::watch(&looking, &until).await });
         let (hearing, until) = (Arc::clone(&context), stop.clone());

@@ -17,7 +17,7 @@ use crate::http;
 use crate::installation::Part;
 use crate::operations::deploy::pushed;
 use crate::operations::destroy::sweep;
-use crate::operations::{Context, Driver, links};
+use crate::operations::{Context, Driver, links, silence};
 
 /// How often the worker looks whether anybody needs it.
 const LOOK: Duration = Duration::from_millis(250);
@@ -62,6 +62,8 @@ impl Worker {
         tasks.spawn(async move { driving.run(until).await });
         let (sweeping, until) = (Arc::clone(&context), stop.clone());
         tasks.spawn(async move { sweep::daily(&sweeping, &until).await });
+        let (asking, until) = (Arc::clone(&context), stop.clone());
+        tasks.spawn(async move { silence::watch(&asking, &until).await });
         let (looking, until) = (Arc::clone(&context), stop.clone());
         tasks.spawn(async move { pushed::watch(&looking, &until).await });
         tracing::info!("the worker drives {}", context.store.path().display());

@@ -32,10 +32,19 @@ pub(super) struct Hub {
     pub(super) newcomers: Semaphore,
     cache: Mutex<LogCache>,
     vms: Mutex<HashMap<VmId, Known>>,
-    troubles: Mutex<HashMap<VmId, Trouble>>,
+    troubles: Mutex<HashMap<VmId, Troubles>>,
     /// Counts links that came and went.
     changes: watch::Sender<u64>,
     next_id: AtomicU64,
+}
+
+/// Why one VM's agent is not linked, by who says so.
+#[derive(Default)]
+struct Troubles {
+    /// The link's own end.
+    link: Option<Trouble>,
+    /// Somebody who looked from outside, which says more.
+    outside: Option<Trouble>,
 }
 
 /// What is known of one VM's agent.
@@ -154,7 +163,7 @@ impl Hub {
             old.replaced.store(true, Ordering::Release);
             old.stop.cancel();
         }
-        self.trouble(vm, None);
+        self.troubles().remove(&vm);
         self.changes.send_modify(|changes| *changes += 1);
         (link, asked)
     }
@@ -176,16 +185,25 @@ impl Hub {
         if let Some(link) = self.vms().remove(&vm).and_then(|known| known.link) {
             link.stop.cancel();
         }
+        self.troubles().remove(&vm);
         self.cache().forget(vm);
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, HashMap<VmId, Troubles>> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes why a VM has no link; `None` where it has one, or nobody tries any more.
     pub(super) fn trouble(&self, vm: VmId, trouble: Option<Trouble>) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        match trouble {
-            Some(trouble) => troubles.insert(vm, trouble),
-            None => troubles.remove(&vm),
-        };
+        self.troubles().entry(vm).or_default().link = trouble;
+    }
+
+    /// Notes what somebody saw who looked at a VM from outside, unless its agent is linked by now.
+    pub(super) fn explain(&self, vm: VmId, seen: Option<Trouble>) {
+        // Held over both, so that an agent that links at this moment has the last word.
+        let mut troubles = self.troubles();
+        let linked = self.vms().get(&vm).is_some_and(|known| known.link.is_some());
+        troubles.entry(vm).or_default().outside = seen.filter(|_| !linked);
     }
 
     pub(super) fn relink(&self, vm: VmId) {
@@ -203,8 +221,10 @@ impl Hub {
     }
 
     pub(super) fn presence(&self, vm: VmId) -> Presence {
-        let trouble =
-            self.troubles.lock().unwrap_or_else(PoisonError::into_inner).get(&vm).cloned();
+        let trouble = self
+            .troubles()
+            .get(&vm)
+            .and_then(|troubles| troubles.outside.clone().or_else(|| troubles.link.clone()));
         let vms = self.vms();
         let Some(known) = vms.get(&vm) else { return Presence { trouble, ..Presence::default() } };
         let last_seen = match &known.link {

@@ -7,7 +7,7 @@ use crate::domain::environment::{Environment, VmState};
 use crate::domain::money::Money;
 use crate::domain::service::Service;
 use crate::fleet::{Fleet, Presence};
-use crate::operations::OpError;
+use crate::operations::{OpError, silence};
 use crate::store::{AppRow, OperationRow, PlanRow, Store, VmRow};
 
 /// One environment in one line.
@@ -31,11 +31,14 @@ impl EnvironmentLine {
     /// One word for how it is.
     pub fn health(&self) -> &'static str {
         let linked = self.presence.as_ref().is_some_and(|presence| presence.linked);
+        let trouble = self.presence.as_ref().and_then(|presence| presence.trouble.as_ref());
+        let off = trouble.is_some_and(|trouble| trouble.code == silence::OFF);
         let rests = self.vm.as_ref().map(|row| row.vm.state);
         match (&self.vm, &self.live) {
             _ if rests == Some(VmState::Kept) => "destroyed_restorable",
             _ if rests == Some(VmState::Parked) => "parked",
             (None, _) => "no_vm",
+            (Some(_), _) if !linked && off => "vm_off",
             (Some(_), _) if !linked => "agent_silent",
             (Some(_), None) => "nothing_deployed",
             (Some(_), Some(_)) => "live",

@@ -22,6 +22,7 @@ mod jobs;
 mod maintain;
 mod mended;
 mod order;
+mod presence;
 mod promote;
 mod resize;
 mod resize_trouble;
