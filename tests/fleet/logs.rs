@@ -1,12 +1,13 @@
 //! Logs of a real Docker engine: none lost, none doubled, whatever breaks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use regex::Regex;
 use vmkit::domain::clock::{Clock, Millis};
-use vmkit::fleet::{LogPage, LogQuery, LogStream};
+use vmkit::fleet::{Limits, LogPage, LogQuery, LogStream};
 use vmkit_agent_protocol::calls::{Call, Reply};
 
 use super::docker::{Engine, engine};
@@ -133,6 +134,55 @@ async fn no_line_is_lost_or_doubled_over_restarts_of_container_agent_and_link() 
     let cache = rig.fleet.logs(rig.vm, query(&engine)).await.unwrap();
     assert!(!cache.live);
     assert_whole(&cache, last, "from the cache alone");
+}
+
+/// Nobody closes anything: what the agent had sent, or held for sending, when the line went dead is
+/// read again from Docker once both sides have given the old link up.
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_lines_on_their_way_when_the_link_goes_dead_are_neither_lost_nor_doubled() {
+    let Some(engine) = engine("a link that goes dead") else { return };
+    let limits = Limits { silent_after: Duration::from_millis(1_500), ..Limits::default() };
+    let rig = Rig::with(Clock::wall(), limits).await;
+    engine.serve(&rig);
+    let _agent = rig.start_agent();
+    rig.linked().await;
+    let name = engine.run("v1", &[], COUNTER);
+    let printed = || engine.docker(&["logs", &name]).lines().count();
+    let cable = &rig.cable;
+    let both = || {
+        cable.stall();
+        cable.deafen();
+    };
+    let deaths: [(&str, &dyn Fn()); 3] =
+        [("both", &both), ("to us", &|| cable.stall()), ("to the agent", &|| cable.deafen())];
+    for (way, dies) in deaths {
+        grown(&rig, &engine, 50).await;
+        let before = rig.fleet.presence(rig.vm).await.unwrap().since;
+        let there = printed();
+        dies();
+        until("the old link is given up, and more is printed", async || {
+            let presence = rig.fleet.presence(rig.vm).await.unwrap();
+            let over = !presence.linked || presence.since != before;
+            (over && printed() > there + 200).then_some(())
+        })
+        .await;
+        cable.flow();
+        until("another link is up", async || {
+            let presence = rig.fleet.presence(rig.vm).await.unwrap();
+            (presence.linked && presence.since != before).then_some(())
+        })
+        .await;
+        grown(&rig, &engine, 50).await;
+        eprintln!("dead {way}: {} lines", cached(&rig, &engine).await);
+    }
+    engine.docker(&["stop", &name]);
+    let last = printed() as u64;
+    until("the cache has the last line", async || {
+        (cached(&rig, &engine).await >= last).then_some(())
+    })
+    .await;
+    let followed = rig.fleet.cached_logs(rig.vm, query(&engine)).await.unwrap();
+    assert_whole(&followed, last, "followed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -293,6 +293,8 @@ pub(crate) struct Cable {
     current: Arc<Mutex<CancellationToken>>,
     plugged: Arc<AtomicBool>,
     stalled: Arc<AtomicBool>,
+    /// The same for what comes from the gateway.
+    deaf: Arc<AtomicBool>,
     /// Bytes from the agent until all is cut; 0 for never.
     cut_after: Arc<AtomicUsize>,
     whole: CancellationToken,
@@ -305,10 +307,12 @@ impl Cable {
         let current = Arc::new(Mutex::new(CancellationToken::new()));
         let plugged = Arc::new(AtomicBool::new(true));
         let stalled = Arc::new(AtomicBool::new(false));
+        let deaf = Arc::new(AtomicBool::new(false));
         let cut_after = Arc::new(AtomicUsize::new(0));
         let whole = CancellationToken::new();
         let cable = Self {
             stalled: stalled.clone(),
+            deaf: deaf.clone(),
             cut_after: cut_after.clone(),
             address,
             current: current.clone(),
@@ -325,15 +329,16 @@ impl Cable {
                     continue;
                 }
                 let cut = current.lock().unwrap().clone();
-                let (stalled, cut_after) = (stalled.clone(), cut_after.clone());
+                let (stalled, deaf) = (stalled.clone(), deaf.clone());
+                let cut_after = cut_after.clone();
                 tokio::spawn(async move {
                     let Ok(far) = TcpStream::connect(gateway).await else { return };
                     let (near_in, near_out) = near.into_split();
                     let (far_in, far_out) = far.into_split();
-                    let (open, never) = (AtomicBool::new(false), AtomicUsize::new(0));
+                    let never = AtomicUsize::new(0);
                     tokio::select! {
                         () = forward(near_in, far_out, &stalled, &cut_after) => {}
-                        () = forward(far_in, near_out, &open, &never) => {}
+                        () = forward(far_in, near_out, &deaf, &never) => {}
                         () = cut.cancelled() => {}
                     }
                 });
@@ -365,8 +370,14 @@ impl Cable {
         self.stalled.store(true, Ordering::SeqCst);
     }
 
+    /// Takes nothing more from the gateway, and closes nothing.
+    pub(crate) fn deafen(&self) {
+        self.deaf.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn flow(&self) {
         self.stalled.store(false, Ordering::SeqCst);
+        self.deaf.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn plug(&self) {
