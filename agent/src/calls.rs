@@ -37,6 +37,10 @@ impl Fault {
         Self::new("timed_out", format!("not done within {} ms", limit.as_millis()))
     }
 
+    pub(crate) fn crashed() -> Self {
+        Self::new("crashed", "the agent stumbled over this call".to_owned())
+    }
+
     pub(crate) fn ended() -> Self {
         Self::new("ended", "the stream ended with its link".to_owned())
     }
@@ -151,7 +155,5 @@ pub(crate) async fn perform(agent: &Arc<Agent>, call: Call, asker: &Asker) -> Re
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Fault::new("crashed", "the agent stumbled over this call".to_owned()))
+    tokio::task::spawn_blocking(work).await.map_err(|_| Fault::crashed())
 }

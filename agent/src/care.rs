@@ -42,7 +42,13 @@ pub(crate) async fn perform(agent: &Arc<Agent>, care: Care) -> Result<Cared, Fau
         Care::Prune(wanted) => Ok(Cared::Pruned(prune::prune(host, agent.engine(), wanted).await?)),
         Care::BeginUpgrade(wanted) => Ok(Cared::Upgrade(upgrade::begin(agent, wanted).await?)),
         Care::UpgradePiece(piece) => Ok(Cared::Upgrade(upgrade::piece(agent, piece).await?)),
-        Care::TryUpgrade(_) => Ok(Cared::Upgrade(upgrade::attempt(agent).await?)),
+        Care::TryUpgrade(_) => {
+            // Goes on where the link ends meanwhile: once it is written down that a trial begins,
+            // one has to.
+            let agent = Arc::clone(agent);
+            let trying = tokio::spawn(async move { upgrade::attempt(&agent).await });
+            Ok(Cared::Upgrade(trying.await.map_err(|_| Fault::crashed())??))
+        }
         Care::UpgradeState => Ok(Cared::Upgrade(upgrade::state(agent).await?)),
         Care::ReplaceKey(wanted) => {
             let host = host.clone();

@@ -270,3 +270,57 @@ async fn pieces_that_arrived_are_not_sent_again() {
     assert_eq!(begun.await.unwrap().stage, UpgradeStage::Trial);
     assert_eq!(upgrade.over().await.installed, sum(&new));
 }
+
+/// The link ends while the new program tests itself, and the gateway asks for the trial again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_that_was_asked_for_is_made_once_whatever_becomes_of_the_link() {
+    let upgrade = Upgrade::new().await;
+    let go = upgrade.rig.path("go");
+    let new = program("slow").replacen(
+        "#!/bin/sh\n",
+        &format!(
+            "#!/bin/sh\nwhile [ \"$1\" = self-test ] && [ ! -e '{}' ]; do sleep 0.02; done\n",
+            go.display()
+        ),
+        1,
+    );
+    upgrade.ask(upgrade.announce(&new, &upgrade.rig.identity)).await.unwrap();
+    upgrade.ask(Upgrade::piece(0, &new)).await.unwrap();
+    let said = async |what: &str| {
+        until(what, async || {
+            let report = upgrade.ask(Care::UpgradeState).await.ok()?;
+            report.transcript.iter().any(|line| line.contains(what)).then_some(())
+        })
+        .await;
+    };
+    let first = async { upgrade.ask(Care::TryUpgrade(Upkeep::default())).await };
+    let cut = async {
+        said("its sum is right").await;
+        upgrade.rig.cable.cut();
+    };
+    let (first, ()) = tokio::join!(first, cut);
+    assert!(first.is_err(), "{first:?}");
+    upgrade.rig.linked().await;
+    let again = async {
+        until("it is asked again", async || {
+            match upgrade.ask(Care::TryUpgrade(Upkeep::default())).await {
+                Err(FleetError::Fault { code, .. }) => Some(code),
+                Err(_) => None,
+                Ok(report) => panic!("tried twice: {report:#?}"),
+            }
+        })
+        .await
+    };
+    let goes = async {
+        // By now the second one waits, or comes too late, which is as good.
+        said("its sum is right").await;
+        std::fs::write(&go, "").unwrap();
+    };
+    let (again, ()) = tokio::join!(again, goes);
+    assert_eq!(again, "invalid");
+    let report = upgrade.over().await;
+    show("an upgrade over a lost link", &report);
+    assert_eq!((report.stage, &report.installed), (UpgradeStage::Done, &sum(&new)));
+    let tests = report.transcript.iter().filter(|line| line.contains("its own test passed"));
+    assert_eq!(tests.count(), 1);
+}

@@ -16,7 +16,7 @@ use vmkit_sandbox::machines::{ContainerSpec, Image};
 use crate::jobs::{Job, begun};
 use crate::stage::{PATIENCE, Stage};
 
-async fn begin(stage: &Stage, action: Action) -> OperationId {
+pub(crate) async fn begin(stage: &Stage, action: Action) -> OperationId {
     let request = stage.maintain(action);
     let context = stage.context();
     let plan = match needs_plan(context, &request).await.expect("known") {

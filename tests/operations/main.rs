@@ -10,6 +10,7 @@ mod cases;
 mod checklist;
 mod configure;
 mod control;
+mod crash_care;
 mod crash_hiccups;
 mod crash_refused;
 mod crash_steps;

@@ -193,6 +193,8 @@ pub(crate) async fn piece(agent: &Agent, piece: Piece) -> Result<UpgradeReport, 
 
 /// Checks what came, has it test itself, and lets its trial begin.
 pub(crate) async fn attempt(agent: &Arc<Agent>) -> Result<UpgradeReport, Fault> {
+    // A gateway that lost the link asks again, and must not find the same program tried twice.
+    let _one = agent.upkeep().lock().await;
     let next = agent.host().path(NEXT);
     let record = on_files(agent, |host| {
         let mut record = Record::read(host).map_err(failed)?;
