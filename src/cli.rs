@@ -11,6 +11,7 @@ mod env;
 mod keys;
 mod life;
 mod mcp;
+mod rotate_identity;
 mod sandbox;
 mod serve;
 mod setup;
@@ -90,6 +91,7 @@ enum Command {
     Env(env::Env),
     Backup(backup::Backup),
     Eject(eject::Eject),
+    RotateIdentity(rotate_identity::RotateIdentity),
     Sandbox(sandbox::Sandbox),
 }
 
@@ -234,6 +236,7 @@ async fn run_command(command: Command, start: Start) -> Result<ExitCode, CliErro
         Command::Env(command) => command.run(start).await,
         Command::Backup(command) => command.run(start).await,
         Command::Eject(command) => command.run(start).await,
+        Command::RotateIdentity(command) => command.run(start).await,
         Command::Sandbox(command) => command.run().await,
     }
 }

@@ -6,6 +6,7 @@
 mod cache;
 mod error;
 mod hub;
+mod identity;
 mod link;
 mod logs;
 mod metrics;
@@ -89,6 +90,10 @@ pub struct Presence {
     pub agent_version: Option<String>,
     /// How far the VM's clock is behind ours, in milliseconds, as measured at the hello.
     pub clock_offset_ms: i64,
+    /// The keys of ours that the agent had pinned when it was last heard of them, in base64; none
+    /// where it cannot be told of another one.
+    #[serde(default)]
+    pub trusts: Vec<String>,
     /// Why it is not linked, where that is known.
     #[serde(default)]
     pub trouble: Option<Trouble>,
@@ -295,14 +300,13 @@ impl Fleet {
         }
     }
 
-    /// Signs a statement with the key that the agents have pinned.
+    /// Signs a statement with the key by which the VM's agent knows us.
     ///
     /// # Errors
     /// [`FleetError::WorkerAway`] where another process holds the key for links.
-    pub fn vouch(&self, statement: &[u8]) -> Result<[u8; 64], FleetError> {
-        use ed25519_dalek::Signer;
+    pub fn vouch(&self, vm: VmId, statement: &[u8]) -> Result<[u8; 64], FleetError> {
         match &self.0 {
-            Kind::Local(hub) => Ok(hub.identity.sign(statement).to_bytes()),
+            Kind::Local(hub) => Ok(hub.vouch(vm, statement)),
             Kind::Remote(_) => {
                 let reason = "the key is with the process that holds the links".to_owned();
                 Err(FleetError::WorkerAway { reason })
@@ -330,6 +334,20 @@ impl Fleet {
         match &self.0 {
             Kind::Local(hub) => hub.forget(vm),
             Kind::Remote(_) => {}
+        }
+    }
+
+    /// Closes all links, in whichever process, so that each is made anew.
+    ///
+    /// # Errors
+    /// [`FleetError::WorkerAway`] where no process holds the links.
+    pub async fn renew(&self) -> Result<(), FleetError> {
+        match &self.0 {
+            Kind::Local(hub) => {
+                hub.close();
+                Ok(())
+            }
+            Kind::Remote(remote) => remote.renew().await,
         }
     }
 

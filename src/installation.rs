@@ -4,23 +4,18 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use ed25519_dalek::SigningKey;
-
 use crate::accounts::{Accounts, CLOUDFLARE, GITHUB, Provider, packed_app};
 use crate::agent_releases::AgentReleases;
 use crate::config::{Settings, SettingsError};
 use crate::dns::resolve::Resolver;
 use crate::domain::clock::Clock;
-use crate::domain::ids::{InstallationId, SecretId};
-use crate::domain::secret::Secret;
+use crate::domain::ids::InstallationId;
 use crate::fleet::{Fleet, Limits};
 use crate::operations::agents::{AgentBinaries, StoredRoster};
 use crate::operations::webhooks::News;
-use crate::operations::{AgentGateway, Context, Pace};
+use crate::operations::{AgentGateway, Context, OpError, Pace, identity};
 use crate::store::{Installation as Row, Mode, Store, StoreError};
-use crate::vault::{MasterKey, Purpose, Vault, VaultError};
+use crate::vault::{MasterKey, Vault, VaultError};
 
 /// How long the agent of a new VM may take to link: a first boot with `apt` takes a minute or two.
 const AGENT_WAIT: std::time::Duration = std::time::Duration::from_secs(600);
@@ -37,6 +32,9 @@ pub enum InstallationError {
     /// The master key, or something that it sealed.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The key that agents know it by.
+    #[error(transparent)]
+    Identity(#[from] OpError),
     /// The file is a gateway's and the caller is not, or the other way round.
     #[error("this state is {found}, and `{wanted}` needs one of the other kind")]
     OtherMode {
@@ -51,11 +49,12 @@ pub enum InstallationError {
 
 impl InstallationError {
     /// A stable word for it.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::Settings(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Vault(error) => error.code(),
+            Self::Identity(error) => error.code(),
             Self::OtherMode { .. } => "other_mode",
         }
     }
@@ -64,7 +63,7 @@ impl InstallationError {
     pub fn fix(&self) -> Option<String> {
         match self {
             Self::OtherMode { fix, .. } => Some(fix.clone()),
-            Self::Settings(_) | Self::Store(_) | Self::Vault(_) => None,
+            Self::Settings(_) | Self::Store(_) | Self::Vault(_) | Self::Identity(_) => None,
         }
     }
 
@@ -100,13 +99,15 @@ pub enum Part {
     Worker,
     /// `vmkit serve`: it does both for a gateway.
     Gateway,
+    /// A command beside `vmkit serve`, which reaches agents through it.
+    Desk,
 }
 
 impl Part {
     fn mode(self) -> Mode {
         match self {
             Self::Face | Self::Worker => Mode::Local,
-            Self::Gateway => Mode::Gateway,
+            Self::Gateway | Self::Desk => Mode::Gateway,
         }
     }
 
@@ -114,7 +115,7 @@ impl Part {
         match self {
             Self::Face => "vmkit mcp",
             Self::Worker => "vmkit worker",
-            Self::Gateway => "vmkit serve",
+            Self::Gateway | Self::Desk => "vmkit serve",
         }
     }
 }
@@ -142,15 +143,14 @@ pub async fn open(
     if row.mode != part.mode() {
         return Err(InstallationError::other_mode(&row, part.command()));
     }
-    let identity = identity(&store, &vault, &clock).await?;
+    let identity = identity::first(&store, &vault, &clock).await?;
     let listens = part == Part::Gateway || settings.agent_listen.is_some();
     let gateway = settings.public_url.clone().filter(|_| listens);
     let gateway = gateway.map(|url| AgentGateway { url });
-    let public_key = identity.verifying_key().to_bytes();
     let fleet = match part {
-        Part::Face => Fleet::remote(settings.home.socket()),
+        Part::Face | Part::Desk => Fleet::remote(settings.home.socket()),
         Part::Worker | Part::Gateway => {
-            let roster = StoredRoster::new(store.clone(), clock.clone());
+            let roster = StoredRoster::new(store.clone(), Arc::clone(&vault), clock.clone());
             Fleet::local(Arc::new(roster), identity, clock.clone(), Limits::default())
         }
     };
@@ -174,7 +174,6 @@ pub async fn open(
         settings: crate::operations::Settings {
             installation: row.id,
             gateway,
-            identity: public_key,
             ssh_port: settings.ssh_port,
             registry_mirror: settings.registry_mirror.clone(),
             owner_key: settings.owner_key.clone(),
@@ -223,30 +222,4 @@ fn providers(settings: &Settings) -> Vec<Provider> {
             token: settings.cloudflare_token.clone(),
         },
     ]
-}
-
-/// The key that agents know this installation by, made once and kept sealed.
-async fn identity(
-    store: &Store,
-    vault: &Vault,
-    clock: &Clock,
-) -> Result<SigningKey, InstallationError> {
-    let purpose = Purpose::GatewayIdentity;
-    if store.sole_secret(purpose.as_str()).await?.is_none() {
-        let id = SecretId::generate();
-        let fresh = Secret::new(BASE64_STANDARD.encode(rand::random::<[u8; 32]>()));
-        let sealed = vault.seal(&fresh, purpose, &id.to_string())?;
-        store.put_secret(id, purpose.as_str(), sealed, clock.now()).await?;
-    }
-    // Two processes may both have made one: both take the older.
-    let kept = store.sole_secret(purpose.as_str()).await?;
-    let unreadable = || StoreError::Unreadable {
-        what: "gateway identity",
-        detail: "it is not a key of 32 bytes".to_owned(),
-    };
-    let (id, sealed) = kept.ok_or_else(unreadable)?;
-    let text = vault.unseal(&sealed, purpose, &id.to_string())?;
-    let bytes = BASE64_STANDARD.decode(text.expose()).map_err(|_| unreadable())?;
-    let seed: [u8; 32] = bytes.try_into().map_err(|_| unreadable())?;
-    Ok(SigningKey::from_bytes(&seed))
 }

@@ -26,6 +26,7 @@ pub mod eject;
 pub mod env;
 pub mod environments;
 mod error;
+pub mod identity;
 mod keys;
 pub mod links;
 pub mod maintain_vm;
@@ -143,8 +144,6 @@ pub struct Settings {
     /// Where agents of new VMs dial to; none where no address is public, and VMKit comes to them
     /// over SSH.
     pub gateway: Option<AgentGateway>,
-    /// The public half of the identity that agents pin, whichever way they meet us.
-    pub identity: [u8; 32],
     /// The port of the VMs' SSH servers: 22, but in a sandbox.
     pub ssh_port: u16,
     /// What the Docker of a new VM asks before Docker Hub.

@@ -20,7 +20,7 @@ use vmkit_agent_protocol::calls::{
 };
 use vmkit_agent_protocol::care::{
     Care, Cared, Harden, Hardened, Hardening, KeyUser, Measure, NewAgent, Piece, Prune, Pruned,
-    ReplaceKey, UpgradeReport, UpgradeStage,
+    ReplaceKey, TrustGateway, UpgradeReport, UpgradeStage,
 };
 use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
 use vmkit_agent_protocol::handshake::{Hello, Welcome};
@@ -369,12 +369,17 @@ fn cares() -> Vec<Care> {
             old: Some("ssh-ed25519 old-key-for-tests".to_owned()),
             new: Some("ssh-ed25519 new-key-for-tests".to_owned()),
         }),
+        Care::TrustGateway(TrustGateway {
+            keys: vec![Bytes([2; 32]), Bytes([3; 32])],
+            signature: Bytes([4; 64]),
+        }),
     ];
     for care in &all {
         match care {
             Care::Harden(_) | Care::KeepHardened(_) | Care::UndoHarden(_) | Care::Prune(_) => {}
             Care::BeginUpgrade(_) | Care::UpgradePiece(_) | Care::TryUpgrade(_) => {}
-            Care::UpgradeState | Care::ReplaceKey(_) | Care::Unknown => {}
+            Care::UpgradeState | Care::ReplaceKey(_) => {}
+            Care::TrustGateway(_) | Care::Unknown => {}
         }
     }
     all
@@ -456,9 +461,11 @@ fn to_gateway() -> Vec<ToGateway> {
         boot_id: "boot 1".to_owned(),
         time_ms: TIME_MS,
         enrolling: false,
+        pins: vec![],
     };
     let mut all = vec![
         ToGateway::Hello(hello.clone()),
+        ToGateway::Hello(Hello { pins: vec![Bytes([2; 32]), Bytes([3; 32])], ..hello.clone() }),
         ToGateway::Hello(Hello { enrolling: true, ..hello }),
         ToGateway::Enrol(enrolment()),
         ToGateway::NoAgent { sha256: "ab".repeat(32), bytes: 7, step: "docker".to_owned() },

@@ -60,7 +60,7 @@ pub(crate) struct Agent {
     host: Host,
     vm: String,
     /// The gateway's key, and the one that will take its place.
-    pinned: Vec<PublicKey>,
+    pinned: Mutex<Vec<PublicKey>>,
     proxy: Option<Proxy>,
     key: SigningKey,
     heartbeat: Duration,
@@ -85,8 +85,13 @@ impl Agent {
     }
 
     /// The keys of which a gateway has to hold one.
-    pub(crate) fn pinned(&self) -> &[PublicKey] {
-        &self.pinned
+    pub(crate) fn pinned(&self) -> Vec<PublicKey> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// They are in the configuration already.
+    pub(crate) fn pin(&self, keys: Vec<PublicKey>) {
+        *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     /// The proxy to dial through.
@@ -212,7 +217,9 @@ pub async fn run_as(
         room: Room::default(),
         host,
         vm: config.vm,
-        pinned: std::iter::once(config.gateway_key).chain(config.next_gateway_key).collect(),
+        pinned: Mutex::new(
+            std::iter::once(config.gateway_key).chain(config.next_gateway_key).collect(),
+        ),
         proxy: config.proxy,
         key,
         heartbeat: rhythm.heartbeat,

@@ -7,6 +7,7 @@ mod keys;
 mod measures;
 mod prune;
 mod sshd;
+mod trust;
 mod undo;
 pub(crate) mod upgrade;
 
@@ -54,6 +55,9 @@ pub(crate) async fn perform(agent: &Arc<Agent>, care: Care) -> Result<Cared, Fau
             let host = host.clone();
             let changed = blocking(move || keys::replace(&host, &wanted)).await??;
             Ok(Cared::Done { changed })
+        }
+        Care::TrustGateway(wanted) => {
+            Ok(Cared::Done { changed: trust::trust(agent, wanted).await? })
         }
         Care::Unknown => Err(Fault::unsupported()),
     }

@@ -98,6 +98,27 @@ impl Config {
     /// # Errors
     /// Where the file cannot be rewritten.
     pub fn forget_token(host: &Host) -> Result<(), ConfigError> {
+        Self::edit(host, |table| table.remove("enrolment_token").is_some())
+    }
+
+    /// Pins these keys of the gateway in the host's configuration: the first, and where there is
+    /// one the next.
+    ///
+    /// # Errors
+    /// Where the file cannot be rewritten.
+    pub fn pin(host: &Host, key: &PublicKey, next: Option<&PublicKey>) -> Result<(), ConfigError> {
+        Self::edit(host, |table| {
+            table.insert("gateway_key".to_owned(), key.to_string().into());
+            match next {
+                Some(next) => table.insert("next_gateway_key".to_owned(), next.to_string().into()),
+                None => table.remove("next_gateway_key"),
+            };
+            true
+        })
+    }
+
+    /// Writes the file anew where `change` says that there is something to write.
+    fn edit(host: &Host, change: impl FnOnce(&mut toml::Table) -> bool) -> Result<(), ConfigError> {
         let path = host.config_file();
         let unreadable = |source| ConfigError::Unreadable { path: path.clone(), source };
         let text = std::fs::read_to_string(&path).map_err(unreadable)?;
@@ -105,7 +126,7 @@ impl Config {
             path: path.clone(),
             reason: error.message().to_owned(),
         })?;
-        if table.remove("enrolment_token").is_none() {
+        if !change(&mut table) {
             return Ok(());
         }
         let mode = std::fs::metadata(&path).map_err(unreadable)?.permissions().mode() & 0o777;

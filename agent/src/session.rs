@@ -114,6 +114,7 @@ async fn shake_hands(
         boot_id: calls::facts::boot_id(agent.host()),
         time_ms: now_ms(),
         enrolling: enrolment.is_some(),
+        pins: agent.pinned(),
     };
     wire.send(&ToGateway::Hello(hello)).await.map_err(LinkError::Wire)?;
     let welcome = match wire.receive().await.map_err(LinkError::Wire)? {

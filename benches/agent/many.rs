@@ -126,6 +126,7 @@ async fn link(address: &str, vm: &str) -> Wire {
         boot_id: "boot".to_owned(),
         time_ms: Clock::wall().now().0,
         enrolling: false,
+        pins: vec![],
     };
     wire.send(&ToGateway::Hello(hello.clone())).await.unwrap();
     let ToAgent::Welcome(welcome) = wire.receive().await.unwrap() else { panic!("no welcome") };

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use vmkit_agent_protocol::bytes::PublicKey;
 use vmkit_agent_protocol::calls::{Call, Reply};
 
 use super::cache::LogCache;
+use super::identity::Met;
 use super::{FleetError, Limits, Presence, PresenceChange, Roster, Trouble};
 use crate::domain::clock::{Clock, Millis};
 use crate::domain::ids::VmId;
@@ -55,6 +57,7 @@ struct Known {
     last_seen: Option<Millis>,
     agent_version: String,
     clock_offset_ms: i64,
+    trusts: Vec<PublicKey>,
     changes: VecDeque<PresenceChange>,
 }
 
@@ -72,6 +75,8 @@ pub(super) struct LinkHandle {
     asks: mpsc::Sender<Ask>,
     last_seen: AtomicI64,
     pub(super) stop: CancellationToken,
+    /// The key that the agent has met us with.
+    identity: Arc<SigningKey>,
     /// Another agent with the same identity has come.
     pub(super) replaced: AtomicBool,
 }
@@ -143,12 +148,14 @@ impl Hub {
         vm: VmId,
         agent_version: String,
         clock_offset_ms: i64,
+        met: &Met,
     ) -> (Arc<LinkHandle>, mpsc::Receiver<Ask>) {
         let now = self.clock.now();
         let (asks, asked) = mpsc::channel(ASKS);
         let stop = CancellationToken::new();
         let (last_seen, replaced) = (AtomicI64::new(now.0), AtomicBool::new(false));
-        let link = Arc::new(LinkHandle { asks, last_seen, stop, replaced });
+        let identity = Arc::clone(&met.key);
+        let link = Arc::new(LinkHandle { asks, last_seen, stop, identity, replaced });
         let old = {
             let mut vms = self.vms();
             let known = vms.entry(vm).or_default();
@@ -156,6 +163,7 @@ impl Hub {
             known.last_seen = Some(now);
             known.agent_version = agent_version;
             known.clock_offset_ms = clock_offset_ms;
+            known.trusts.clone_from(&met.pins);
             known.changed(now, true, None);
             known.link.replace(Arc::clone(&link))
         };
@@ -166,6 +174,20 @@ impl Hub {
         self.troubles().remove(&vm);
         self.changes.send_modify(|changes| *changes += 1);
         (link, asked)
+    }
+
+    /// The agent has pinned these keys of ours.
+    pub(super) fn trusts(&self, vm: VmId, keys: Vec<PublicKey>) {
+        if let Some(known) = self.vms().get_mut(&vm) {
+            known.trusts = keys;
+        }
+    }
+
+    /// Signs with the key by which the VM's agent knows us.
+    pub(super) fn vouch(&self, vm: VmId, statement: &[u8]) -> [u8; 64] {
+        let link = self.vms().get(&vm).and_then(|known| known.link.clone());
+        let key = link.as_ref().map_or(&self.identity, |link| &link.identity);
+        key.sign(statement).to_bytes()
     }
 
     /// A link is down, for a reason.
@@ -239,6 +261,7 @@ impl Hub {
             last_seen,
             agent_version: Some(known.agent_version.clone()).filter(|version| !version.is_empty()),
             clock_offset_ms: known.clock_offset_ms,
+            trusts: known.trusts.iter().map(ToString::to_string).collect(),
             trouble,
             changes: known.changes.iter().cloned().collect(),
         }

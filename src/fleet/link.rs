@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use vmkit_agent_protocol::bytes::{Bytes, Nonce};
 use vmkit_agent_protocol::calls::{Call, Reply};
+use vmkit_agent_protocol::care::{Care, TrustGateway};
 use vmkit_agent_protocol::enrol::{EnrolRequest, Refusal};
 use vmkit_agent_protocol::handshake::{
     Hello, Mismatch, TlsBinding, Welcome, agent_statement, agree, bound_statement,
@@ -23,6 +24,7 @@ use vmkit_agent_protocol::wire::{Outgoing, Wire, WireError};
 use vmkit_agent_protocol::{OLDEST, PROTOCOL};
 
 use super::hub::{Answer, Ask, Hub, LinkHandle};
+use super::identity::{Met, meet};
 use super::{EnrolRefusal, FleetError, Trouble};
 use crate::domain::ids::VmId;
 use crate::domain::secret::Secret;
@@ -34,6 +36,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// The call that fills the log cache has this id; those of callers begin at 1.
 const FOLLOWING: u64 = 0;
+/// And this one has the call that changes which keys of ours the agent has pinned.
+const TRUSTING: u64 = u64::MAX;
+/// How long the agent may take for that.
+const TRUST_TIMEOUT_MS: u64 = 30_000;
 /// Batches of lines that may be on their way; half of them are granted again at a time.
 const CREDIT: u32 = 64;
 /// When a followed stream failed, it is asked for again after this.
@@ -96,9 +102,9 @@ pub(super) async fn run_bound(
     expected: Option<VmId>,
     tls: Option<TlsBinding>,
 ) -> Result<(), LinkError> {
-    let (vm, hello) = greet(hub, &mut wire, expected, tls).await?;
+    let (vm, hello, met) = greet(hub, &mut wire, expected, tls).await?;
     let offset_ms = hub.clock.now().0 - hello.time_ms;
-    let (handle, asked) = hub.arrived(vm, hello.agent_version, offset_ms);
+    let (handle, asked) = hub.arrived(vm, hello.agent_version, offset_ms, &met);
     tracing::info!(%vm, "agent linked: {vm}");
     let Wire { outgoing, incoming } = wire;
     let mut link = Link {
@@ -109,6 +115,7 @@ pub(super) async fn run_bound(
         waiting: HashMap::new(),
         follow_at: Some(Instant::now()),
         taken: 0,
+        trust: met.next,
     };
     let ended = tokio::select! {
         ended = link.keep(incoming, asked) => ended,
@@ -133,7 +140,7 @@ async fn greet(
     wire: &mut Wire,
     expected: Option<VmId>,
     tls: Option<TlsBinding>,
-) -> Result<(VmId, Hello), LinkError> {
+) -> Result<(VmId, Hello, Met), LinkError> {
     let greeting = async {
         // The semaphore is never closed.
         let _place = hub.newcomers.acquire().await.map_err(|_| LinkError::Handshake)?;
@@ -154,7 +161,7 @@ async fn shake_hands(
     wire: &mut Wire,
     expected: Option<VmId>,
     tls: Option<TlsBinding>,
-) -> Result<(VmId, Hello), LinkError> {
+) -> Result<(VmId, Hello, Met), LinkError> {
     let ToGateway::Hello(hello) = wire.receive().await.map_err(LinkError::Wire)? else {
         return Err(LinkError::Handshake);
     };
@@ -168,12 +175,13 @@ async fn shake_hands(
     if known.is_none() && !hello.enrolling {
         return Err(unknown());
     }
+    let met = meet(&hub.roster.identities().await, &hub.identity, &hello);
     let nonce: Nonce = Bytes(rand::random());
     let statement = match &tls {
         Some(tls) => bound_statement(&hello.nonce, &nonce, tls, &hello.vm),
         None => gateway_statement(&hello.nonce, &nonce, &hello.vm),
     };
-    let signature = Bytes(hub.identity.sign(&statement).to_bytes());
+    let signature = Bytes(met.key.sign(&statement).to_bytes());
     let bound = tls.is_some();
     let welcome = Welcome { protocol: PROTOCOL, oldest: OLDEST, nonce, signature, bound };
     wire.send(&ToAgent::Welcome(welcome)).await.map_err(LinkError::Wire)?;
@@ -202,7 +210,7 @@ async fn shake_hands(
     }
     let time_ms = hub.clock.now().0;
     wire.send(&ToAgent::Ready { time_ms }).await.map_err(LinkError::Wire)?;
-    Ok((vm, hello))
+    Ok((vm, hello, met))
 }
 
 /// What an agent that has not enrolled says before its proof.
@@ -223,6 +231,8 @@ struct Link {
     follow_at: Option<Instant>,
     /// Batches that have come since credit was last given.
     taken: u32,
+    /// What the agent is to pin, while it has not said that it did.
+    trust: Option<TrustGateway>,
 }
 
 impl Link {
@@ -245,6 +255,11 @@ impl Link {
     ) -> Result<(), LinkError> {
         let patience = self.hub.limits.silent_after;
         let mut silent_at = Instant::now() + patience;
+        if let Some(trust) = self.trust.clone() {
+            let call = Call::Care(Care::TrustGateway(trust));
+            let timeout_ms = TRUST_TIMEOUT_MS;
+            self.send(&ToAgent::Call { id: TRUSTING, call, timeout_ms }).await?;
+        }
         loop {
             let follow_at = self.follow_at;
             tokio::select! {
@@ -312,6 +327,7 @@ impl Link {
             ToGateway::Reply { id: FOLLOWING, .. } => {
                 self.follow_at = Some(Instant::now() + FOLLOW_AGAIN);
             }
+            ToGateway::Reply { id: TRUSTING, result } => self.trusted(result),
             ToGateway::Reply { id, result } => {
                 if let Some(answer) = self.waiting.remove(&id) {
                     // Who gave up waiting is not there to be told.
@@ -326,6 +342,26 @@ impl Link {
             | ToGateway::Unknown => {}
         }
         Ok(())
+    }
+
+    /// The agent has pinned what it was told to, or not: then the next link is for that.
+    fn trusted(&mut self, result: Outcome) {
+        let (vm, Some(trust)) = (self.vm, self.trust.take()) else { return };
+        match self.outcome(result) {
+            Ok(_) => {
+                let count = trust.keys.len();
+                tracing::info!(%vm, "the agent of {vm} trusts {count} of our keys now");
+                self.hub.trusts(vm, trust.keys);
+                if count > 1 {
+                    // The next link is by the newer one, and tells the agent to forget the other.
+                    self.handle.stop.cancel();
+                }
+            }
+            Err(error) => {
+                let code = error.code();
+                tracing::warn!(%vm, code, %error, "the agent of {vm} takes no other key of ours");
+            }
+        }
     }
 
     fn outcome(&self, result: Outcome) -> Result<Reply, FleetError> {

@@ -1,5 +1,6 @@
 //! Whom the fleet lets in: asked of whoever keeps the VMs.
 
+use ed25519_dalek::SigningKey;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,12 @@ pub trait Roster: Send + Sync + 'static {
 
     /// The ed25519 key of the VM's agent, if it has enrolled and the VM is not gone.
     fn public_key(&self, vm: VmId) -> BoxFuture<'_, Option<[u8; 32]>>;
+
+    /// Our own keys, the newest first: more than one while it is being changed. Where none is
+    /// given, the one counts that the fleet was made with.
+    fn identities(&self) -> BoxFuture<'_, Vec<SigningKey>> {
+        Box::pin(async { Vec::new() })
+    }
 }
 
 /// Why an enrolment is refused.

@@ -33,6 +33,7 @@ const LOGS_TIMEOUT: Duration = Duration::from_secs(20);
 #[serde(tag = "ask", rename_all = "snake_case")]
 enum Request {
     Nudge,
+    Renew,
     Presence { vm: VmId },
     WaitLinked { vm: VmId, timeout_ms: u64 },
     Call { vm: VmId, call: Call, timeout_ms: u64 },
@@ -75,6 +76,13 @@ impl Remote {
 
     pub(super) async fn nudge(&self) -> Result<(), FleetError> {
         match self.ask(&Request::Nudge, Duration::ZERO).await? {
+            Answer::Done => Ok(()),
+            other => Err(odd(other)),
+        }
+    }
+
+    pub(super) async fn renew(&self) -> Result<(), FleetError> {
+        match self.ask(&Request::Renew, Duration::ZERO).await? {
             Answer::Done => Ok(()),
             other => Err(odd(other)),
         }
@@ -212,6 +220,7 @@ async fn converse(fleet: Fleet, stream: UnixStream) -> Result<(), LinesCodecErro
 async fn answer(fleet: &Fleet, request: Request) -> Answer {
     let answered = match request {
         Request::Nudge => fleet.nudge().await.map(|()| Answer::Done),
+        Request::Renew => fleet.renew().await.map(|()| Answer::Done),
         Request::Presence { vm } => {
             fleet.presence(vm).await.map(|presence| Answer::Presence { presence })
         }

@@ -26,7 +26,8 @@ pub use self::target::Target;
 use super::agents::token_hash;
 use super::provision_vm::{ENROLMENT_MS, agent_binary, deploy_key_pair, random_token};
 use super::{
-    Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, links, params, plans, queue,
+    Ask, Context, OpError, Operation, Run, Started, Step, StepEnd, identity, links, params, plans,
+    queue,
 };
 use crate::bootstrap::adopt::{Adoption as Facts, LEAVE, Part, script};
 use crate::clouds::{AnyCloud, Cloud, vm_labels};
@@ -294,7 +295,7 @@ impl AdoptVm {
         let link = links::prepare_adopted(context, params.vm, &params.host_key).await?;
         let text = script(&Facts {
             vm: params.vm,
-            gateway_key_base64: &BASE64_STANDARD.encode(context.settings.identity),
+            gateway_key_base64: &BASE64_STANDARD.encode(identity::newest(context).await?),
             enrolment_token: &token,
             agent_sha256: &binary.sha256,
             agent_bytes: binary.bytes,

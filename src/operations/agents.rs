@@ -1,14 +1,15 @@
 //! Our side of an agent's first contact: its binary, its single-use token, its lasting key.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use ed25519_dalek::SigningKey;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-use super::{Context, OpError};
+use super::{Context, OpError, identity};
 use crate::accounts::CLOUDS;
 use crate::agent_releases::AgentReleases;
 use crate::domain::clock::Clock;
@@ -17,17 +18,19 @@ use crate::domain::secret::Secret;
 use crate::domain::size::Arch;
 use crate::fleet::{EnrolRefusal, FleetError, Roster};
 use crate::store::{Enrolment, Store};
+use crate::vault::Vault;
 
 /// The agents that the state file knows.
 pub struct StoredRoster {
     store: Store,
+    vault: Arc<Vault>,
     clock: Clock,
 }
 
 impl StoredRoster {
     /// The roster of `store`.
-    pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock }
+    pub fn new(store: Store, vault: Arc<Vault>, clock: Clock) -> Self {
+        Self { store, vault, clock }
     }
 }
 
@@ -57,6 +60,20 @@ impl Roster for StoredRoster {
 
     fn public_key(&self, vm: VmId) -> BoxFuture<'_, Option<[u8; 32]>> {
         async move { self.store.agent_key(vm).await.ok().flatten() }.boxed()
+    }
+
+    fn identities(&self) -> BoxFuture<'_, Vec<SigningKey>> {
+        async move {
+            let keys = identity::keys(&self.store, &self.vault).await;
+            keys.unwrap_or_else(|error| {
+                tracing::warn!(code = error.code(), %error, "our own keys cannot be read");
+                Vec::new()
+            })
+            .into_iter()
+            .map(|(_, key)| key)
+            .collect()
+        }
+        .boxed()
     }
 }
 

@@ -17,7 +17,7 @@ use url::Url;
 use vmkit_agent_protocol::calls::{Call, Reply};
 
 use super::agents::{AgentBinaries, AgentBinary, linked};
-use super::{Context, OpError, Run};
+use super::{Context, OpError, Run, identity};
 use crate::bootstrap::{Bootstrap, Link, user_data};
 use crate::domain::environment::{Vm, VmState};
 use crate::domain::ids::{SecretId, VmId};
@@ -58,12 +58,13 @@ pub(super) struct FirstBoot<'a> {
 /// twice gives the same.
 pub(super) async fn first_boot(context: &Context, boot: &FirstBoot<'_>) -> Result<Secret, OpError> {
     let settings = &context.settings;
+    let identity = identity::newest(context).await?;
     let made = |link: Link<'_>| {
         user_data(&Bootstrap {
             vm: boot.vm,
             hostname: &Vm::cloud_name(&boot.vm),
             link,
-            gateway_key_base64: &BASE64_STANDARD.encode(settings.identity),
+            gateway_key_base64: &BASE64_STANDARD.encode(identity),
             enrolment_token: boot.enrolment_token,
             agent_sha256: &boot.binary.sha256,
             registry_mirror: settings.registry_mirror.as_ref(),

@@ -33,7 +33,6 @@ pub(crate) async fn context() -> (Arc<Context>, tempfile::TempDir) {
         settings: Settings {
             installation: InstallationId::generate(),
             gateway: None,
-            identity: [0; 32],
             ssh_port: 22,
             registry_mirror: None,
             owner_key: None,

@@ -105,6 +105,20 @@ impl Store {
         .await
     }
 
+    /// The sealed values of a purpose that belongs to the installation, the oldest first.
+    pub async fn secrets_of(
+        &self,
+        purpose: &'static str,
+    ) -> Result<Vec<(SecretId, Vec<u8>)>, StoreError> {
+        self.read(move |db| {
+            let mut select = db.prepare_cached(
+                "select id, sealed from secret where purpose = ?1 order by created_at, id",
+            )?;
+            collect(select.query([purpose])?, |row| Ok((parsed(row, "id")?, row.get("sealed")?)))
+        })
+        .await
+    }
+
     /// The newest sealed value of a purpose of which there is one in the installation.
     pub async fn sole_secret(
         &self,

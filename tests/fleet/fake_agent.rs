@@ -39,6 +39,7 @@ impl FakeAgent {
             boot_id: "boot".to_owned(),
             time_ms: 0,
             enrolling: false,
+            pins: vec![],
         };
         Self { wire: Wire::lines(ours), key, hello }
     }

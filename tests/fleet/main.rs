@@ -6,6 +6,7 @@
 mod docker;
 mod fake_agent;
 mod fake_gateway;
+mod identity;
 mod journal;
 mod links;
 mod logs;

@@ -39,6 +39,8 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Opt
 #[derive(Default)]
 pub(crate) struct Book {
     rows: Mutex<HashMap<VmId, Row>>,
+    /// The gateway's keys, the newest first; where there is none the fleet's own counts.
+    pub(crate) identities: Mutex<Vec<SigningKey>>,
 }
 
 #[derive(Default, Clone)]
@@ -82,6 +84,11 @@ impl Roster for Book {
     fn public_key(&self, vm: VmId) -> BoxFuture<'_, Option<[u8; 32]>> {
         let key = self.rows.lock().unwrap().get(&vm).and_then(|row| row.key);
         Box::pin(async move { key })
+    }
+
+    fn identities(&self) -> BoxFuture<'_, Vec<SigningKey>> {
+        let keys = self.identities.lock().unwrap().clone();
+        Box::pin(async move { keys })
     }
 }
 

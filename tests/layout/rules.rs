@@ -147,7 +147,8 @@ const EXPOSE: &[&str] = &[
     // The bundle that a person takes along, on request.
     "src/operations/eject.rs",
     "src/operations/env.rs",
-    "src/installation.rs",
+    // The key that agents know an installation by.
+    "src/operations/identity.rs",
     "src/operations/provision_vm.rs",
     // What GitHub signs its webhooks with.
     "src/operations/webhooks.rs",

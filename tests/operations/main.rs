@@ -19,6 +19,7 @@ mod domains;
 mod driving;
 mod enrolment;
 mod guards;
+mod identity;
 mod jobs;
 mod maintain;
 mod mended;

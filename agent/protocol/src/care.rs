@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bytes::Signature;
+use crate::bytes::{PublicKey, Signature};
 use crate::upkeep::Upkeep;
 
 /// The longest program that an agent takes as its next version, in bytes.
@@ -35,6 +35,8 @@ pub enum Care {
     UpgradeState,
     /// Puts one public key in the place of another: answered by [`Cared::Done`].
     ReplaceKey(ReplaceKey),
+    /// Pins these keys of the gateway, and no others: answered by [`Cared::Done`].
+    TrustGateway(TrustGateway),
     /// From a newer gateway; the agent answers with the fault `unsupported`.
     #[serde(other)]
     Unknown,
@@ -219,6 +221,26 @@ pub struct ReplaceKey {
     /// The key that comes, in OpenSSH form; without one the old key only goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<String>,
+}
+
+/// The gateway's keys that an agent is to pin from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustGateway {
+    /// One; two while the key is being changed.
+    pub keys: Vec<PublicKey>,
+    /// Over [`gateway_keys_statement`], by one of these keys that the agent has pinned already:
+    /// whoever relays the link cannot say this, and nobody locks himself out.
+    pub signature: Signature,
+}
+
+/// What the gateway signs to have its keys pinned: `vmkit-gateway-keys-v1\0`, the VM's id, a zero
+/// byte, the keys. Replayed it does nothing, or what the signing key's holder wanted.
+pub fn gateway_keys_statement(vm: &str, keys: &[PublicKey]) -> Vec<u8> {
+    let mut statement = b"vmkit-gateway-keys-v1\0".to_vec();
+    statement.extend(vm.as_bytes());
+    statement.push(0);
+    keys.iter().for_each(|key| statement.extend(key.0));
+    statement
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bytes::{Bytes, Nonce, Signature};
+use crate::bytes::{Bytes, Nonce, PublicKey, Signature};
 use crate::{OLDEST, PROTOCOL};
 
 /// The agent's first message.
@@ -35,6 +35,10 @@ pub struct Hello {
     /// over a link that VMKit opened; an agent that dials out enrols over HTTP beforehand.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enrolling: bool,
+    /// The gateway's keys that the agent has pinned, so that a gateway whose key is being changed
+    /// proves itself with one of them. Empty from an agent that cannot be told of another key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<PublicKey>,
 }
 
 /// The gateway's answer to the hello.

@@ -81,6 +81,7 @@ fn what_is_written_is_read_back() {
         boot_id: "b".into(),
         time_ms: 1,
         enrolling: true,
+        pins: vec![Bytes([8; 32])],
     };
     let line =
         Line { time_ns: 3, nth: 1, stream: Stream::Stderr, text: "a\u{1}b\n".into(), more: true };

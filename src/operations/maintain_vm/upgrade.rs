@@ -18,7 +18,7 @@ use vmkit_agent_protocol::upkeep::Upkeep;
 use super::care::ask;
 use crate::domain::ids::{OperationId, VmId};
 use crate::fleet::FleetError;
-use crate::operations::agents::{AgentBinary, fit};
+use crate::operations::agents::{AgentBinary, fit, linked};
 use crate::operations::{Context, OpError, Run};
 
 const AGENT_WAIT: Duration = Duration::from_secs(60);
@@ -48,11 +48,13 @@ async fn told(context: &Context, vm: VmId, care: Care) -> Result<UpgradeReport, 
 /// Sends what the VM does not have yet. Nothing where it runs that program already.
 pub(super) async fn send(context: &Context, run: &Run<'_>, vm: VmId) -> Result<Value, OpError> {
     let binary = binary(context, vm).await?;
+    // Whoever is linked has said by which key it knows us.
+    linked(context, vm).await?;
     let row = context.store.vm(vm).await?;
     let arch = row.map(|row| row.vm.arch.as_str().to_owned()).unwrap_or_default();
     let statement = agent_binary_statement(&arch, binary.bytes, &binary.sha256);
     let wanted = NewAgent {
-        signature: Bytes(context.fleet.vouch(&statement)?),
+        signature: Bytes(context.fleet.vouch(vm, &statement)?),
         sha256: binary.sha256.clone(),
         bytes: binary.bytes,
         arch,
