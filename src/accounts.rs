@@ -16,6 +16,8 @@ use crate::vault::{Purpose, Vault, VaultError};
 
 /// The provider that credentials for repos belong to.
 pub const GITHUB: &str = "github";
+/// The provider of the images' registry, which takes the token of [`GITHUB`].
+pub const REGISTRY: &str = "registry";
 /// The provider that has nothing but zones for us.
 pub const CLOUDFLARE: &str = "cloudflare";
 /// The clouds that VMs can be ordered from.

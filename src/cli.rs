@@ -41,6 +41,7 @@ what `vmkit connect` stored. The variables:
   VMKIT_GITHUB_TOKEN          GitHub token                 VMKIT_GITHUB_URL   its API
   VMKIT_GITHUB_APP_ID         a GitHub App in place of a token; VMKIT_GITHUB_APP_KEY  its key or file
   VMKIT_CLOUDFLARE_TOKEN      Cloudflare token  VMKIT_CLOUDFLARE_URL  its API, with /client/v4
+  VMKIT_REGISTRY_URL          the registry that answers for ghcr.io
   VMKIT_GITHUB_WRITE_SECONDS  how long two changes at GitHub are apart; it asks for 1
   VMKIT_RESOLVER              name server asked in place of the authoritative ones, ip:port
   VMKIT_GATEWAY_KEY           the key with which `vmkit mcp --gateway` calls a gateway

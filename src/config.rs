@@ -27,12 +27,16 @@ pub use official::{
 };
 pub use shell::coding_agent;
 
+/// Where GitHub is, unless it is said otherwise.
+const GITHUB_URL: &str = "https://api.github.com";
+
 /// Every variable of ours, with what it is for: `vmkit doctor` names those that are not here.
 pub const VARIABLES: &[(&str, &str)] = &[
     ("VMKIT_HOME", "the folder of the state: database, master key, vmkit.toml"),
     ("VMKIT_HETZNER_URL", "base URL of the Hetzner Cloud API, with /v1"),
     ("VMKIT_DIGITALOCEAN_URL", "base URL of the DigitalOcean API, without /v2"),
     ("VMKIT_GITHUB_URL", "base URL of the GitHub API"),
+    ("VMKIT_REGISTRY_URL", "base URL of the registry that answers for ghcr.io"),
     ("VMKIT_CLOUDFLARE_URL", "base URL of the Cloudflare API, with /client/v4"),
     ("VMKIT_RESOLVER", "name server that is asked in place of the authoritative ones, as ip:port"),
     ("VMKIT_HETZNER_TOKEN", "Hetzner Cloud token; beats a stored one"),
@@ -184,6 +188,9 @@ pub struct Settings {
     pub digitalocean_url: Url,
     /// Base URL of the GitHub API.
     pub github_url: Url,
+    /// Base URL of the registry of images; none where GitHub is another than github.com and nobody
+    /// said which registry belongs to it.
+    pub registry_url: Option<Url>,
     /// Base URL of the Cloudflare API, with `/client/v4`.
     pub cloudflare_url: Url,
     /// The name server that is asked in place of the authoritative ones.
@@ -251,6 +258,12 @@ impl Settings {
         let base = |name: &'static str, stored: &Option<String>, otherwise: &str| {
             parse_base_url(name, text(name, stored).as_deref().unwrap_or(otherwise))
         };
+        let github_url = base("VMKIT_GITHUB_URL", &file.github_url, GITHUB_URL)?;
+        // The token of another GitHub is nothing for ghcr.io.
+        let registry_url = text("VMKIT_REGISTRY_URL", &file.registry_url).or_else(|| {
+            (github_url.as_str().trim_end_matches('/') == GITHUB_URL)
+                .then(|| "https://ghcr.io".to_owned())
+        });
         let public_url = text("VMKIT_PUBLIC_URL", &file.public_url);
         let agent_listen = text("VMKIT_AGENT_LISTEN", &file.agent_listen);
         let log = flags.log.clone().or_else(|| text("VMKIT_LOG", &file.log));
@@ -265,7 +278,10 @@ impl Settings {
                 &file.digitalocean_url,
                 "https://api.digitalocean.com",
             )?,
-            github_url: base("VMKIT_GITHUB_URL", &file.github_url, "https://api.github.com")?,
+            github_url,
+            registry_url: registry_url
+                .map(|given| parse_base_url("VMKIT_REGISTRY_URL", &given))
+                .transpose()?,
             cloudflare_url: base(
                 "VMKIT_CLOUDFLARE_URL",
                 &file.cloudflare_url,
@@ -418,6 +434,10 @@ mod tests {
         assert_eq!(from_file.steady, Duration::from_secs(7));
         assert_eq!(from_file.hetzner_url.as_str(), "http://127.0.0.1:9/v1");
         assert_eq!(from_file.github_url.as_str(), "https://api.github.com/");
+        assert_eq!(from_file.registry_url.expect("GitHub's").as_str(), "https://ghcr.io/");
+        let other = [("VMKIT_GITHUB_URL", "https://git.example.com/api/v3")];
+        let other = settings(home.path(), &other, &Flags::default()).expect("settings");
+        assert_eq!(other.registry_url, None, "another GitHub's token is nothing for ghcr.io");
 
         let variables = [("VMKIT_LOG", "variable"), ("VMKIT_STEADY_SECONDS", "0.5")];
         let from_variable = settings(home.path(), &variables, &Flags::default()).expect("settings");

@@ -13,6 +13,7 @@ mod hooks;
 mod kept;
 mod pulls;
 mod refusal;
+mod registry;
 mod repos;
 mod runs;
 mod secrets;
@@ -35,6 +36,7 @@ pub use facts::{
     UserFacts,
 };
 pub use guards::{ActionsPolicy, AllowedActions, Guards};
+pub use registry::Images;
 
 use crate::domain::names::RepoName;
 use crate::domain::secret::Secret;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::accounts::{Accounts, CLOUDFLARE, GITHUB, Provider, packed_app};
+use crate::accounts::{Accounts, CLOUDFLARE, GITHUB, Provider, REGISTRY, packed_app};
 use crate::agent_releases::AgentReleases;
 use crate::config::{Settings, SettingsError};
 use crate::dns::resolve::Resolver;
@@ -197,7 +197,9 @@ fn master_key(settings: &Settings) -> Result<MasterKey, VaultError> {
 }
 
 fn providers(settings: &Settings) -> Vec<Provider> {
-    vec![
+    let registry = settings.registry_url.clone();
+    let registry = registry.map(|url| Provider { name: REGISTRY, url, token: None });
+    let others = vec![
         Provider {
             name: "hetzner",
             url: settings.hetzner_url.clone(),
@@ -221,5 +223,6 @@ fn providers(settings: &Settings) -> Vec<Provider> {
             url: settings.cloudflare_url.clone(),
             token: settings.cloudflare_token.clone(),
         },
-    ]
+    ];
+    others.into_iter().chain(registry).collect()
 }

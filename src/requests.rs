@@ -11,6 +11,8 @@ mod pace;
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, USER_AGENT};
@@ -108,6 +110,19 @@ impl Api {
         Self::build(dialect, base, Bearer::Each(tokens), pace)
     }
 
+    /// As [`Self::new`], where the token is the password of `user`.
+    pub(crate) fn with_password(
+        dialect: &'static Dialect,
+        base: &Url,
+        user: &str,
+        token: Secret,
+        pace: Pace,
+    ) -> Result<Self, RequestError> {
+        let text = BASE64_STANDARD.encode(format!("{user}:{}", token.expose().trim()));
+        let header = header(dialect.name, &format!("Basic {text}"))?;
+        Self::build(dialect, base, Bearer::One(token, header), pace)
+    }
+
     /// A server that anybody may ask: nothing of ours goes there.
     pub(crate) fn open(
         dialect: &'static Dialect,
@@ -156,6 +171,15 @@ impl Api {
     /// What people call the provider.
     pub(crate) fn name(&self) -> &'static str {
         self.0.dialect.name
+    }
+
+    /// The token that a call would go with, for another server of the same provider's.
+    pub(crate) async fn token(&self, call: &Call) -> Result<Option<Secret>, RequestError> {
+        match &self.0.bearer {
+            Bearer::One(token, _) => Ok(Some(token.clone())),
+            Bearer::Each(tokens) => tokens.token(call).await.map(Some),
+            Bearer::None => Ok(None),
+        }
     }
 
     /// How this API waits.
@@ -346,8 +370,11 @@ impl Api {
 }
 
 fn authorization(api: &'static str, token: &Secret) -> Result<HeaderValue, RequestError> {
-    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()))
-        .map_err(|_| RequestError::BadToken { api })?;
+    header(api, &format!("Bearer {}", token.expose().trim()))
+}
+
+fn header(api: &'static str, text: &str) -> Result<HeaderValue, RequestError> {
+    let mut header = HeaderValue::from_str(text).map_err(|_| RequestError::BadToken { api })?;
     header.set_sensitive(true);
     Ok(header)
 }

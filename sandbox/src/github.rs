@@ -11,6 +11,7 @@ mod door;
 pub mod git;
 mod git_data;
 mod hooks;
+mod images;
 mod permissions;
 mod pulls;
 mod pushes;

@@ -44,10 +44,8 @@ use machines::Machines;
 pub struct Options {
     /// The vmkit binary, which plays the agent, the tether and the sample app.
     pub exe: PathBuf,
-    /// The first port: Hetzner's; DigitalOcean's is the next one, and GitHub's the one after. Without one, or with port 0, free ports
-    /// of 127.0.0.1.
-    /// The first port: Hetzner's; GitHub's is two further, Cloudflare's three. Without one, or with
-    /// port 0, free ports of 127.0.0.1. The name server always takes a free one.
+    /// The first port: Hetzner's; GitHub's is two further, Cloudflare's three, the registry's four.
+    /// Without one, or with port 0, free ports of 127.0.0.1. The name server always takes a free one.
     pub listen: Option<SocketAddr>,
     /// A folder of `OWNER/NAME` folders that become repos of the simulated GitHub.
     pub repos: Option<PathBuf>,
@@ -67,6 +65,8 @@ pub struct Sandbox {
     github: GitHub,
     github_front: Front,
     github_token: String,
+    /// What answers for `ghcr.io`; in the lab that is a real registry.
+    registry_front: Option<Front>,
     cloudflare: Cloudflare,
     cloudflare_front: Front,
     cloudflare_token: String,
@@ -112,6 +112,21 @@ impl Sandbox {
             })
         };
         let github_front = door.serve(github.router(), github.knobs_router(), state);
+        let registry_front = match options.lab {
+            Some(_) => None,
+            None => {
+                let door = Door::open(address(options.listen, 4), Style::GitHub).await?;
+                let state = {
+                    let github = github.clone();
+                    Arc::new(move || {
+                        let images = github.registry().references();
+                        Box::pin(async move { serde_json::json!({ "images": images }) })
+                            as BoxFuture<'static, serde_json::Value>
+                    })
+                };
+                Some(door.serve(github.images_router(), axum::Router::new(), state))
+            }
+        };
         let cloudflare_token = token();
         let cloudflare = Cloudflare::new(&cloudflare_token);
         let door = Door::open(address(options.listen, 3), Style::Cloudflare).await?;
@@ -140,6 +155,7 @@ impl Sandbox {
             github,
             github_front,
             github_token,
+            registry_front,
             cloudflare,
             cloudflare_front,
             cloudflare_token,
@@ -149,7 +165,9 @@ impl Sandbox {
 
     /// The settings that point VMKit and other clients at the sandbox.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let registry = self.registry_front.as_ref();
+        let registry = registry.map(|front| ("VMKIT_REGISTRY_URL", front.origin.clone()));
+        let others = vec![
             ("VMKIT_HETZNER_URL", format!("{}/v1", self.hetzner_front.origin)),
             ("VMKIT_HETZNER_TOKEN", self.hetzner_token.clone()),
             ("VMKIT_DIGITALOCEAN_URL", self.digitalocean_front.origin.clone()),
@@ -162,7 +180,8 @@ impl Sandbox {
             ("VMKIT_CLOUDFLARE_TOKEN", self.cloudflare_token.clone()),
             ("VMKIT_RESOLVER", self.names.address().to_string()),
             ("VMKIT_SSH_PORT", self.machines.ssh_port().to_string()),
-        ]
+        ];
+        others.into_iter().chain(registry).collect()
     }
 
     /// The VMs.
@@ -240,6 +259,9 @@ impl Sandbox {
         self.hetzner_front.stop().await;
         self.digitalocean_front.stop().await;
         self.github_front.stop().await;
+        if let Some(registry) = &self.registry_front {
+            registry.stop().await;
+        }
         self.cloudflare_front.stop().await;
         self.names.stop();
         self.github.stop();

@@ -16,6 +16,8 @@ pub struct FileSettings {
     pub digitalocean_url: Option<String>,
     /// As `VMKIT_GITHUB_URL`.
     pub github_url: Option<String>,
+    /// As `VMKIT_REGISTRY_URL`.
+    pub registry_url: Option<String>,
     /// As `VMKIT_CLOUDFLARE_URL`.
     pub cloudflare_url: Option<String>,
     /// As `VMKIT_RESOLVER`.

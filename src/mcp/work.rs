@@ -169,7 +169,7 @@ impl Server {
 
     /// What a deploy or a rollback would do.
     pub(crate) async fn preview(&self, request: &DeployRequest) -> Result<Answer<Work>, ToolError> {
-        let Preview { commit, subject, action, from, env_revision, env_keys } =
+        let Preview { commit, subject, action, from, env_revision, env_keys, unseen } =
             preview(self.context(), request).await?;
         let how = match (action, from) {
             (_, Some(from)) => format!("deployed without a build, as the image of `{from}`,"),
@@ -180,8 +180,11 @@ impl Server {
             [] => String::new(),
             keys => format!("; env keys that differ from what is live: {}", keys.join(", ")),
         };
+        let unseen = unseen.map_or(String::new(), |why| {
+            format!("; whether its image is still there is not known: {}", line(&why, 200))
+        });
         let text = format!(
-            "{} `{}` would be {how} to {} with env revision {env_revision}{keys}",
+            "{} `{}` would be {how} to {} with env revision {env_revision}{keys}{unseen}",
             commit.short(),
             line(&subject, 80),
             request.environment

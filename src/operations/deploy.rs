@@ -4,6 +4,7 @@ pub mod evidence;
 mod prove;
 pub mod pushed;
 mod restore;
+mod rollback;
 mod service;
 mod steps;
 
@@ -25,8 +26,6 @@ use crate::store::{AppRow, Lock, LockMode, NewOperation, OperationRow};
 
 pub(super) const KIND: &str = "deploy";
 pub(super) const VERSION: u32 = 2;
-/// For so long after a rollback the next one has to say where to, in milliseconds.
-const FRESH_MS: i64 = 60 * 60 * 1000;
 
 const STEPS: [Step; 7] = [
     Step { name: "point", says: "pointing the domain at the VM" },
@@ -124,6 +123,9 @@ struct Params {
     /// Whether the domain may lead elsewhere.
     #[serde(default)]
     careless: bool,
+    /// Why nobody could tell whether the image of a release is still there.
+    #[serde(default)]
+    unseen: Option<String>,
 }
 
 /// What was found out about a request before it became an operation.
@@ -135,6 +137,7 @@ struct Resolved {
     rollback_of: Option<DeployId>,
     from: Option<EnvironmentName>,
     committed_at: Option<Millis>,
+    unseen: Option<String>,
 }
 
 /// Starts a deploy, or finds the one of the same version and env values that runs already.
@@ -184,6 +187,7 @@ pub async fn start(
         from: resolved.from,
         subject: resolved.subject,
         committed_at: resolved.committed_at,
+        unseen: resolved.unseen,
         careless: request.ignore_checks.iter().any(|check| check == LEADS_ELSEWHERE),
     };
     let arguments = json!({
@@ -235,6 +239,8 @@ pub struct Preview {
     pub env_revision: u32,
     /// The keys whose values would change, from what is live.
     pub env_keys: Vec<String>,
+    /// Why nobody could tell whether the image of a release is still there.
+    pub unseen: Option<String>,
 }
 
 /// Finds out what a deploy would deploy. Changes nothing.
@@ -246,11 +252,11 @@ pub async fn preview(context: &Context, request: &DeployRequest) -> Result<Previ
     let row = app(&context.store, &environment.path.app).await?;
     ready_vm(context, &environment).await?;
     let resolved = resolve(context, request, &row, &environment).await?;
-    let Resolved { action, commit, subject, env_revision, from, .. } = resolved;
+    let Resolved { action, commit, subject, env_revision, from, unseen, .. } = resolved;
     let live = context.store.releases(environment.id, 1).await?;
     let before = live.first().map_or(0, |live| live.env_revision);
     let env_keys = env_keys(context, environment.id, before, env_revision).await?;
-    Ok(Preview { commit, subject, action, from, env_revision, env_keys })
+    Ok(Preview { commit, subject, action, from, env_revision, env_keys, unseen })
 }
 
 /// The keys whose values differ between two revisions: `GREETING changed`.
@@ -281,7 +287,9 @@ async fn resolve(
         }
         Version::Current => current(context, environment).await?,
         Version::From(from) => image_of(context, environment, from).await?,
-        Version::Release { to, env } => release(context, environment, *to, *env).await?,
+        Version::Release { to, env } => {
+            rollback::release(context, row, environment, *to, *env).await?
+        }
     };
     expect(request, &resolved)?;
     if resolved.committed_at.is_some() {
@@ -387,6 +395,7 @@ async fn build(
         rollback_of: None,
         from: None,
         committed_at: commit.date,
+        unseen: None,
     })
 }
 
@@ -418,6 +427,7 @@ async fn current(context: &Context, environment: &Environment) -> Result<Resolve
         rollback_of: None,
         from: None,
         committed_at: None,
+        unseen: None,
     })
 }
 
@@ -466,50 +476,8 @@ async fn image_of(
         rollback_of: None,
         from: Some(from.name.clone()),
         committed_at: None,
+        unseen: None,
     })
-}
-
-/// The release to go back to: the named one, or the newest that is not what is live.
-async fn release(
-    context: &Context,
-    environment: &Environment,
-    to: Option<DeployId>,
-    env: ReleaseEnv,
-) -> Result<Resolved, OpError> {
-    let path = environment.path.to_string();
-    let releases = context.store.releases(environment.id, 50).await?;
-    let live = releases.first().ok_or_else(|| OpError::NoRelease { environment: path.clone() })?;
-    let target = match to {
-        Some(id) => releases.iter().find(|deploy| deploy.id == id).ok_or_else(|| {
-            OpError::UnknownRelease { release: id.to_string(), environment: path.clone() }
-        })?,
-        // Twice the same words an hour apart would go back two releases, or forth again.
-        None if live.rollback_of.is_some() && is_fresh(live, context.clock.now()) => {
-            let at = live.created_at.rfc3339();
-            return Err(OpError::RolledBackAlready { environment: path, at });
-        }
-        None => releases
-            .iter()
-            .find(|past| past.commit != live.commit || past.env_revision != live.env_revision)
-            .ok_or(OpError::NothingToRollBack { environment: path })?,
-    };
-    Ok(Resolved {
-        action: DeployAction::Redeploy,
-        commit: target.commit.clone(),
-        subject: target.subject.clone(),
-        env_revision: match env {
-            ReleaseEnv::AsOfThen => target.env_revision,
-            ReleaseEnv::Newest => environment.env_revision,
-        },
-        rollback_of: Some(target.id),
-        from: None,
-        committed_at: None,
-    })
-}
-
-/// Whether a deploy is so young that a rollback without a target may be a repeat of it.
-fn is_fresh(deploy: &Deploy, now: Millis) -> bool {
-    now.since_ms(deploy.created_at) < FRESH_MS
 }
 
 fn expect(request: &DeployRequest, resolved: &Resolved) -> Result<(), OpError> {
@@ -555,6 +523,7 @@ pub(super) async fn prove_release(
         subject: String::new(),
         committed_at: None,
         careless: false,
+        unseen: None,
     };
     prove::prove(context, &params, run).await
 }

@@ -94,6 +94,8 @@ pub enum OpError {
     NoRelease { environment: String },
     #[error("environment `{environment}` has no earlier release to go back to")]
     NothingToRollBack { environment: String },
+    #[error("the registry has the image of release {release} no more: `{image}`")]
+    ImageGone { release: DeployId, image: String, fix: String },
     /// The image of one environment cannot run in another.
     #[error("the image of `{from}` cannot be deployed to `{to}`: {why}")]
     OtherImage {
@@ -274,6 +276,7 @@ impl OpError {
             Self::OtherImage { .. } => "other_image",
             Self::RolledBackAlready { .. } => "rolled_back_already",
             Self::UnknownRelease { .. } => "unknown_release",
+            Self::ImageGone { .. } => "image_gone",
             Self::DeployFailed { code, .. } => code,
             Self::NotLive { .. } => "not_live",
             Self::BadValue(error) => error.code(),
@@ -380,6 +383,7 @@ impl OpError {
             Self::NoRelease { environment } => format!("call `deploy` with environment `{environment}` and a `ref`"),
             Self::OtherImage { to, .. } => format!("build it there: call `deploy` with environment `{to}` and the commit as `ref`"),
             Self::NothingToRollBack { environment } | Self::UnknownRelease { environment, .. } => format!("call `list_deploys` with environment `{environment}`"),
+            Self::ImageGone { fix, .. } => fix.clone(),
             Self::RolledBackAlready { environment, .. } => format!("name the release with `to`; `list_deploys` with environment `{environment}` has them"),
             Self::DeployFailed { fix, .. } => fix.clone(),
             Self::NotLive { .. } => "call `get_logs` for the app's own output".into(),

@@ -43,6 +43,59 @@ impl Stage {
         says(&call(client, "create_environment", made).await, "DONE");
     }
 
+    /// What the simulated GitHub is told beside its API.
+    async fn knobs(&self, knobs: Value) {
+        let url = format!("{}/_sandbox/knobs", self.setting("VMKIT_GITHUB_URL"));
+        let sent = reqwest::Client::new().put(url).json(&knobs).send().await.expect("an answer");
+        assert!(sent.status().is_success(), "{knobs}");
+    }
+
+    /// How many workflow runs there were.
+    fn runs(&self) -> usize {
+        let everything = self.sandbox.github().everything();
+        everything["repos"][0]["runs"].as_array().expect("runs").len()
+    }
+
+    /// Somebody has cleaned up the registry: what is known to be gone is not tried, and what is not
+    /// known is said.
+    async fn images_that_are_gone(&self, client: &Client, first: &Value, second: &Value) {
+        self.push("Third version").await;
+        deploy(client).await;
+        let registry = self.sandbox.github().registry();
+        let status = call(client, "list_deploys", json!({"environment": "shop/staging"})).await;
+        let commit_of = |id: &Value| {
+            let deploys = data(&status)["deploys"].as_array().expect("deploys").clone();
+            let found = deploys.into_iter().find(|one| one["deploy"] == *id).expect("the deploy");
+            found["commit"].as_str().expect("a commit").to_owned()
+        };
+        let image = format!("ghcr.io/octo/shop/staging:{}", commit_of(second));
+        assert!(registry.remove(&image), "{:?}", registry.references());
+        let back = |to: &Value| json!({"environment": "shop/staging", "to": to});
+        let runs = self.runs();
+        let gone = call(client, "rollback", back(second)).await;
+        assert_eq!(error(&gone).code, "image_gone", "{}", text(&gone));
+        assert!(text(&gone).contains(&image), "{}", text(&gone));
+        let other = format!("({})", &commit_of(first)[..7]);
+        assert!(text(&gone).contains(&other), "{}", text(&gone));
+        assert_eq!(self.runs(), runs, "nothing was started");
+
+        // The token may not read packages, as most may not; public images anybody may.
+        let cannot = json!({"missing_permissions": ["packages=read"]});
+        self.knobs(cannot.clone()).await;
+        let only = json!({"environment": "shop/staging", "to": second, "dry_run": true});
+        let only = call(client, "rollback", only).await;
+        says(&only, "NOT_EXECUTED");
+        assert!(text(&only).contains("packages=read"), "{}", text(&only));
+        let done = call(client, "rollback", back(first)).await;
+        let why = says(&done, "DONE")["result"]["image_not_checked"].clone();
+        assert!(why.as_str().is_some_and(|why| why.contains("packages=read")), "{why}");
+        let public = json!({"missing_permissions": ["packages=read"], "public_images": true});
+        self.knobs(public).await;
+        let gone = call(client, "rollback", back(second)).await;
+        assert_eq!(error(&gone).code, "image_gone", "{}", text(&gone));
+        self.knobs(json!({})).await;
+    }
+
     /// The same with a VM.
     pub(crate) async fn with_a_vm(&self, client: &Client) {
         self.with_an_environment(client).await;
@@ -112,6 +165,7 @@ async fn what_changed_between_two_and_the_way_back() {
     let newest = call(&client, "rollback", newest).await;
     assert_eq!(says(&newest, "DONE")["result"]["env_revision"], 2);
 
+    stage.images_that_are_gone(&client, &first, &second).await;
     beside_the_app(&client).await;
     client.cancel().await.expect("ended");
     until("the worker ends", || stage.rig.workers().is_empty()).await;

@@ -26,7 +26,8 @@ pub(super) fn routes() -> Router<GitHub> {
 
 /// The side door for what a fault rule cannot say: `POST /_sandbox/knobs` with
 /// `{"missing_permissions": [..], "requests_left": n, "hold_step": "..", "workflows_not_indexed": b,
-/// "ignores_cancel": b, "rules": {"main": [..]}, "protected": [..], "actions": {..}}`;
+/// "ignores_cancel": b, "rules": {"main": [..]}, "protected": [..], "actions": {..},
+/// "public_images": b}`;
 /// what is absent goes back to normal.
 pub(super) fn knob_routes(hub: GitHub) -> Router {
     Router::new().route("/_sandbox/knobs", axum::routing::post(turn).put(turn)).with_state(hub)

@@ -57,6 +57,8 @@ pub(super) struct Knobs {
     pub(super) actions: Option<ActionsSettings>,
     /// How long tokens of Apps are good, in seconds; an hour where none.
     pub(super) app_token_seconds: Option<i64>,
+    /// Anybody may pull the images.
+    pub(super) public_images: bool,
     /// How the network treats webhooks.
     pub(super) webhooks: super::hooks::Weather,
     /// Every call is refused for a moment with the secondary limit, asking to wait so many seconds.

@@ -118,6 +118,7 @@ async fn take_up(
         subject: String::new(),
         committed_at: None,
         careless: true,
+        unseen: None,
     };
     let deploy = Deploy {
         id,

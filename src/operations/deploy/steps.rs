@@ -462,6 +462,7 @@ impl Operation for DeployApp {
                 "image": format!("{image}:{}", self.params.commit),
                 "proof": proof["proof"],
                 "env_revision": self.params.env_revision,
+                "image_not_checked": self.params.unseen,
                 "env_keys": self.env_keys().await?,
                 "serving": self.serving(state).await,
                 "url": proof["url"],
