@@ -236,7 +236,8 @@ fn deeper(found: Cause, evidence: &Evidence, lines: &[Line]) -> Cause {
         },
         "hook_failed" => {
             let said: Vec<String> = of_the_app().map(|line| line.text.clone()).collect();
-            match app::in_log(&said) {
+            let own = boot::unrunnable(&said).or_else(|| boot::release(&said, evidence));
+            match own.or_else(|| app::in_log(&said)) {
                 Some(deeper) => found.because(deeper),
                 None => found,
             }

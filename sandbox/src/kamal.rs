@@ -4,9 +4,13 @@
 mod accessory;
 mod boot;
 mod config;
+mod exec;
+mod hooks;
 mod secrets;
 mod ssh;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::build::Registry;
 use crate::machines::{Machine, Machines};
-use crate::workflow::shell::{Output, Shell};
+use crate::workflow::shell::{Output, Programs, Shell};
 use config::Config;
 
 /// The version that is played.
@@ -61,6 +65,8 @@ pub struct Kamal {
     /// How long an app may take to answer at all before it counts as unhealthy, however long the
     /// config allows: sandbox time is short.
     pub patience: Duration,
+    /// The runner's files that may be run, by absolute path.
+    pub executable: Arc<BTreeSet<String>>,
 }
 
 /// The words of a call.
@@ -69,6 +75,7 @@ struct Call {
     config: String,
     version: Option<String>,
     skip_push: bool,
+    skip_hooks: bool,
     lock_wait: bool,
 }
 
@@ -79,6 +86,7 @@ impl Call {
             config: "config/deploy.yml".to_owned(),
             version: None,
             skip_push: false,
+            skip_hooks: false,
             lock_wait: false,
         };
         let mut rest = arguments.iter();
@@ -99,7 +107,9 @@ impl Call {
                 }
                 "-P" | "--skip-push" => call.skip_push = true,
                 "--lock-wait" => call.lock_wait = true,
-                "-v" | "--verbose" | "-q" | "--quiet" | "-H" | "--skip-hooks" => {}
+                "-H" | "--skip-hooks" => call.skip_hooks = true,
+                // There is one host to each environment.
+                "-v" | "--verbose" | "-q" | "--quiet" | "-p" | "--primary" => {}
                 flag if flag.starts_with('-') => {
                     return Err(format!("Unknown switches \"{flag}\""));
                 }
@@ -114,7 +124,10 @@ impl Call {
 struct Session<'a> {
     kamal: &'a Kamal,
     shell: &'a Shell,
+    /// What a hook may call.
+    programs: &'a dyn Programs,
     config: Config,
+    hooks: hooks::Hooks,
     out: String,
 }
 
@@ -125,6 +138,7 @@ impl Kamal {
         &self,
         arguments: &[String],
         shell: &Shell,
+        programs: &dyn Programs,
         cancelled: &CancellationToken,
     ) -> Output {
         let call = match Call::parse(arguments) {
@@ -141,7 +155,9 @@ impl Kamal {
             Ok(config) => config,
             Err(failure) => return ended(String::new(), Err(failure)),
         };
-        let mut session = Session { kamal: self, shell, config, out: String::new() };
+        let hooks = hooks::Hooks::of(&call, &words);
+        let mut session =
+            Session { kamal: self, shell, programs, config, hooks, out: String::new() };
         let playing = async {
             match words.as_slice() {
                 ["deploy" | "redeploy"] => session.deploy(&call).await,
@@ -149,6 +165,7 @@ impl Kamal {
                 ["accessory", "reboot", name] => session.accessory_reboot(name).await,
                 ["lock", "status"] => session.lock_status().await,
                 ["lock", "release"] => session.lock_release().await,
+                ["server", "exec", line] => session.server_exec(line).await,
                 ["config"] => Ok(()),
                 other => Err(Failure::new(
                     "NotImplementedError",
@@ -223,6 +240,7 @@ impl Session<'_> {
     }
 
     fn take_lock(&mut self, host: &str, machine: &Machine, version: &str) -> Result<(), Failure> {
+        self.hooks.version = version.to_owned();
         self.say("Acquiring the deploy lock...");
         let folder = machine.path(&self.lock_folder());
         if let Some(parent) = folder.parent() {
@@ -244,11 +262,14 @@ impl Session<'_> {
             "Locked by: {holder} at {at}\nVersion: {version}\nMessage: Automatic deploy lock\n"
         );
         let written = std::fs::write(folder.join("details"), STANDARD.encode(details));
-        written.map_err(|error| Failure::command(host, 1, "", &error.to_string()))
+        written.map_err(|error| Failure::command(host, 1, "", &error.to_string()))?;
+        self.hooks.locked = true;
+        Ok(())
     }
 
     fn release_lock(&mut self, machine: &Machine) {
         self.say("Releasing the deploy lock...");
+        self.hooks.locked = false;
         drop(std::fs::remove_dir_all(machine.path(&self.lock_folder())));
     }
 
@@ -258,6 +279,7 @@ impl Session<'_> {
         let Some(host) = hosts.first() else {
             return Err(Failure::config("servers: no hosts are given"));
         };
+        self.pre_connect().await?;
         let machine = self.log_in(host).await?;
         Ok((host.clone(), machine))
     }

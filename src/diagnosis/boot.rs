@@ -175,6 +175,43 @@ pub(super) fn refined(found: Cause, evidence: &Evidence) -> Cause {
     }
 }
 
+/// A hook that git does not keep as a program.
+pub(super) fn unrunnable(hook: &[String]) -> Option<Cause> {
+    static DENIED: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"/usr/bin/env: \W?(\.kamal/hooks[\w-]*/[\w-]+)\W?: Permission denied")
+            .expect("a fixed pattern")
+    });
+    let (line, found) = hook.iter().find_map(|line| Some((line, DENIED.captures(line)?)))?;
+    let path = cut(&found[1]);
+    let mut found = Cause::plain(
+        "hook_not_executable",
+        &format!("the hook {path} is not executable in git"),
+        &format!("run `git update-index --chmod=+x {path}`, commit and push it"),
+    );
+    found.evidence.push(line.clone());
+    Some(found)
+}
+
+/// What our own hook says where the release command failed; the command's own words are on the VM.
+const RELEASE: &str = "the release command failed; what it said is in the VM's journal";
+
+/// The release command failed, by which databases are migrated: why, where it said so.
+pub(super) fn release(hook: &[String], evidence: &Evidence) -> Option<Cause> {
+    let told = hook.iter().find(|line| line.contains(RELEASE))?;
+    let said: Vec<String> = evidence.app_log.lines().map(str::to_owned).collect();
+    let mut found = Cause::plain(
+        "migration_failed",
+        "the release command, which migrates the database, failed before the new version started",
+        "read its last lines with `get_logs` and environment `{environment}`, mend it and deploy again; the version before keeps serving",
+    );
+    found.evidence.extend(said.iter().rev().find(|line| !line.trim().is_empty()).cloned());
+    found.evidence.push(told.clone());
+    Some(match app::in_log(&said) {
+        Some(deeper) => found.because(deeper),
+        None => found,
+    })
+}
+
 /// The image cannot run here, or the kernel ended it.
 pub(super) fn killed(evidence: &Evidence, app_lines: &[String]) -> Option<Cause> {
     let vm = evidence.vm.arch.as_deref();

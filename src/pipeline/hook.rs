@@ -3,7 +3,8 @@
 //!
 //! Both happen in a container of the new image, by `kamal server exec`: `kamal app exec` would hand
 //! the command to a Buildpack image's web process as its arguments. What the release command prints
-//! goes to the VM's journal and not into the run's log.
+//! goes to the VM's journal and not into the run's log; its container is named as those of a role
+//! are, by which its lines are found there when it is gone.
 
 use super::roles::Start;
 use super::scan::Build;
@@ -53,7 +54,7 @@ fn case(setup: &Setup, environment: &EnvironmentSetup) -> Option<String> {
         };
         let options = options(setup, environment);
         text += &format!(
-            "    kamal server exec -c {config} --primary \"docker run --rm --network kamal {options} {command} >/dev/null 2>&1\" || {{\n      echo \"the release command failed; what it said is in the VM's journal, tag {service}\" >&2\n      exit 1\n    }}\n"
+            "    kamal server exec -c {config} --primary \"docker run --rm --name {service}-release-$KAMAL_VERSION --network kamal {options} {command} >/dev/null 2>&1\" || {{\n      echo \"the release command failed; what it said is in the VM's journal, tag {service}\" >&2\n      exit 1\n    }}\n"
         );
     }
     text += "    ;;\n";

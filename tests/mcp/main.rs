@@ -5,6 +5,7 @@ mod configured;
 mod diagnosis;
 mod digitalocean;
 mod gateway;
+mod hooks;
 mod money;
 mod releases;
 mod rig;

@@ -297,7 +297,7 @@ impl Programs for Tools<'_> {
             let arguments = &argv[1..];
             let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
             Some(match argv[0].as_str() {
-                "kamal" => self.kamal().run(arguments, shell, &self.cancelled).await,
+                "kamal" => self.kamal().run(arguments, shell, self, &self.cancelled).await,
                 "gem" => Output::ok("(the sandbox has Kamal installed)\n"),
                 "git" => git(shell, &words),
                 "gh" => self.gh(shell, &words),
@@ -311,10 +311,12 @@ impl Programs for Tools<'_> {
 
 impl Tools<'_> {
     fn kamal(&self) -> Kamal {
+        let executable = self.modes.iter().filter(|(_, mode)| **mode == Mode::Executable);
         Kamal {
             machines: self.hub.0.machines.clone(),
             registry: self.hub.registry().clone(),
             patience: PATIENCE,
+            executable: Arc::new(executable.map(|(path, _)| path.clone()).collect()),
         }
     }
 

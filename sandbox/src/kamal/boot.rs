@@ -34,6 +34,9 @@ impl Session<'_> {
                 "Can't use commit hash as version, no git repository found in /home/runner/work",
             ));
         };
+        self.hooks.version.clone_from(&version);
+        let began = tokio::time::Instant::now();
+        self.pre_connect().await?;
         self.say("Log into image registry...");
         self.log_in_registry()?;
         let mut machines = Vec::new();
@@ -60,12 +63,29 @@ impl Session<'_> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         self.take_lock(&host, &primary, &version)?;
+        let result = self.under_lock(&machines, &image, &version).await;
+        self.release_lock(&primary);
+        let seconds = began.elapsed().as_secs_f64();
+        self.say(format!("  Finished all in {seconds:.1} seconds"));
+        result?;
+        let runtime = ("KAMAL_RUNTIME", format!("{seconds:.0}"));
+        self.hook("post-deploy", true, &[runtime]).await
+    }
+
+    async fn under_lock(
+        &mut self,
+        machines: &[(String, Machine)],
+        image: &Image,
+        version: &str,
+    ) -> Result<(), Failure> {
+        self.hook("pre-deploy", true, &[]).await?;
         self.say("Ensure kamal-proxy is running...");
         self.say("Detect stale containers...");
-        let result = self.boot_all(&machines, &image, &version).await;
-        self.release_lock(&primary);
-        self.say("  Finished all in 0.5 seconds");
-        result
+        let hosts = machines.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>().join(",");
+        let hosts = [("KAMAL_HOSTS", hosts)];
+        self.hook("pre-app-boot", false, &hosts).await?;
+        self.boot_all(machines, image, version).await?;
+        self.hook("post-app-boot", false, &hosts).await
     }
 
     pub(super) fn log_in_registry(&mut self) -> Result<(), Failure> {

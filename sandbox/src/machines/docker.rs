@@ -225,6 +225,16 @@ impl Docker {
         Ok(())
     }
 
+    /// Waits until a container does not run; its exit code.
+    pub async fn wait(&self, name: &str) -> Result<i32, String> {
+        let container = self.find(name)?;
+        let mut changes = container.changes.subscribe();
+        // The sender lives as long as the container here.
+        drop(changes.wait_for(|_| !container.state().running).await);
+        let code = container.state().exit_code;
+        Ok(code.unwrap_or_default())
+    }
+
     /// SIGKILL, as by `docker kill`; its restart policy does not apply.
     pub async fn kill(&self, name: &str) -> Result<(), String> {
         let container = self.find(name)?;

@@ -95,6 +95,25 @@ impl Shell {
         }
     }
 
+    /// Runs a script as a program of its own would be: strict only where it says so itself.
+    pub async fn program(&mut self, text: &str, programs: &dyn Programs, sink: Sink<'_>) -> i32 {
+        let asks = |line: &str| {
+            line.trim_start().strip_prefix("set -").is_some_and(|rest| {
+                rest.starts_with("o errexit") || rest.split(' ').next().unwrap_or("").contains('e')
+            })
+        };
+        let strict = text.lines().any(asks);
+        match reader::parse(text) {
+            Ok(nodes) => match self.list(&nodes, programs, sink, strict).await {
+                Flow::On(code) | Flow::Exit(code) => code,
+            },
+            Err(reason) => {
+                sink(&Output::fail(2, format!("sh: {reason}\n")));
+                2
+            }
+        }
+    }
+
     /// A path made absolute.
     pub fn absolute(&self, path: &str) -> String {
         let joined =
@@ -143,8 +162,10 @@ impl Shell {
                 }
                 self.last = code;
                 // `a && b` whose first part fails does not end a strict script; nor does `! a`.
-                let forgiven =
-                    matches!(node, Node::And(..) | Node::Not(_) | Node::If(..) | Node::For(..));
+                let forgiven = matches!(
+                    node,
+                    Node::And(..) | Node::Not(_) | Node::If(..) | Node::For(..) | Node::Case(..)
+                );
                 if strict && code != 0 && !forgiven {
                     return Flow::Exit(code);
                 }
@@ -199,6 +220,17 @@ impl Shell {
                         }
                     }
                     Flow::On(code)
+                }
+                Node::Case(word, arms) => {
+                    let given = self.text(word, programs).await;
+                    for (patterns, body) in arms {
+                        for pattern in patterns {
+                            if self.fits(&given, pattern, programs).await {
+                                return self.list(body, programs, sink, strict).await;
+                            }
+                        }
+                    }
+                    Flow::On(0)
                 }
             }
         })

@@ -49,6 +49,20 @@ impl Shell {
         text
     }
 
+    /// Whether a text fits a pattern of `case`: what is not quoted in it may hold `*` and `?`.
+    pub(super) async fn fits(&mut self, text: &str, word: &Word, programs: &dyn Programs) -> bool {
+        let mut pattern = String::new();
+        for (at, part) in word.0.iter().enumerate() {
+            let written = self.part(part, at == 0, programs).await.0;
+            let literal = regex::escape(&written);
+            pattern.push_str(&match part {
+                Part::Text(_, false) => literal.replace("\\*", ".*").replace("\\?", "."),
+                Part::Text(_, true) | Part::Variable(..) | Part::Command(..) => literal,
+            });
+        }
+        regex::Regex::new(&format!("^(?s:{pattern})$")).is_ok_and(|whole| whole.is_match(text))
+    }
+
     /// A part's text, and whether it is kept whole.
     async fn part(
         &mut self,

@@ -1,5 +1,7 @@
 //! Reads a script into commands.
 
+mod case;
+
 /// A piece of a word.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Part {
@@ -72,7 +74,11 @@ pub(super) enum Node {
     Group(Vec<Node>, Vec<Redirect>),
     If(Vec<(Vec<Node>, Vec<Node>)>, Vec<Node>),
     For(String, Vec<Word>, Vec<Node>),
+    Case(Word, Vec<Arm>),
 }
+
+/// One arm of a `case`: its patterns and its commands.
+pub(super) type Arm = (Vec<Word>, Vec<Node>);
 
 type Parsed<T> = Result<T, String>;
 
@@ -162,7 +168,7 @@ impl Reader {
             let ended = self
                 .peek()
                 .is_none_or(|letter| letter == ')' || (letter == '}' && ends.contains(&"}")));
-            if ended || self.at_word(ends).is_some() {
+            if ended || self.starts(";;") || self.at_word(ends).is_some() {
                 return Ok(nodes);
             }
             let before = self.at;
@@ -213,6 +219,7 @@ impl Reader {
         match self.at_word(&["if", "for", "{", "while", "until", "case", "function"]) {
             Some("if") => self.conditional(),
             Some("for") => self.each(),
+            Some("case") => self.case(),
             Some("{") => {
                 self.at += 1;
                 let nodes = self.list(&["}"])?;
