@@ -57,6 +57,7 @@ pub use downtime::{Inhabited, inhabited};
 pub use driver::Driver;
 pub(crate) use driver::Run;
 pub use error::OpError;
+pub(crate) use error::ROLE_DIES;
 
 use crate::accounts::Accounts;
 use crate::dns::resolve::Resolver;

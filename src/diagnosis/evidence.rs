@@ -25,9 +25,9 @@ pub struct Evidence {
     pub app_log: String,
     /// The end of kamal-proxy's own log on the VM, which knows why a health check failed.
     pub proxy_log: String,
-    /// Why the version was found not to be live after a run that ended well, in the proof's words. What
+    /// A role of the version did not stay up after a run that ended well, in the proof's words. What
     /// served before serves again then, and the version's containers are put away.
-    pub unproven: Option<String>,
+    pub role_dies: Option<String>,
     /// The containers of the version in question; of the live one where none failed.
     pub containers: Vec<ContainerFacts>,
     /// The VM.

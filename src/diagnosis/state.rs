@@ -115,8 +115,8 @@ fn containers(evidence: &Evidence, answers: bool) -> Option<Cause> {
     if let Some(found) = boot::killed(evidence, &[]) {
         return Some(found);
     }
-    if let Some(why) = &evidence.unproven {
-        return unproven(why);
+    if let Some(why) = &evidence.role_dies {
+        return Some(role_dies(why));
     }
     let none_runs = !evidence.containers.is_empty()
         && evidence.containers.iter().all(|one| one.state != "running");
@@ -136,15 +136,14 @@ fn containers(evidence: &Evidence, answers: bool) -> Option<Cause> {
 
 /// What the proof saw of a version that was put away again: that its containers have ended says
 /// nothing, as that was done by hand.
-fn unproven(why: &str) -> Option<Cause> {
-    let ends = ["does not stay up", "was restarted"].iter().any(|words| why.contains(words));
+fn role_dies(why: &str) -> Cause {
     let mut found = Cause::plain(
         "crash_loop",
         "a role of the new version ends and is started again, so the version before was brought back",
         "read its last lines with `get_logs` and environment `{environment}`, mend it and deploy again",
     );
     found.evidence.push(cut(why));
-    ends.then_some(found)
+    found
 }
 
 fn name(evidence: &Evidence) -> Option<Cause> {

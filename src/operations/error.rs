@@ -18,6 +18,9 @@ use crate::pipeline::PipelineError;
 use crate::store::{Failure, StoreError};
 use crate::vault::VaultError;
 
+/// The code of a deploy whose role did not stay up.
+pub(crate) const ROLE_DIES: &str = "role_dies";
+
 /// Why an operation was not started, or a step did not end well.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what its fields are")]
@@ -112,8 +115,9 @@ pub enum OpError {
     UnknownRelease { release: String, environment: String },
     #[error("the deploy of {commit} failed: {cause}")]
     DeployFailed { commit: String, code: String, cause: String, fix: String },
+    /// `dies`: a role ends and is started again, by the proof's own look.
     #[error("{commit} was deployed but is not live: {reason}")]
-    NotLive { commit: String, reason: String },
+    NotLive { commit: String, reason: String, dies: bool },
     #[error("an env value was refused: {0}")]
     BadValue(#[from] EnvValueError),
     #[error("other changes of the env values came in between")]
@@ -278,6 +282,7 @@ impl OpError {
             Self::UnknownRelease { .. } => "unknown_release",
             Self::ImageGone { .. } => "image_gone",
             Self::DeployFailed { code, .. } => code,
+            Self::NotLive { dies: true, .. } => ROLE_DIES,
             Self::NotLive { .. } => "not_live",
             Self::BadValue(error) => error.code(),
             Self::EnvRace => "env_race",

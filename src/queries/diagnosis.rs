@@ -14,7 +14,7 @@ use crate::domain::names::{Domain, EnvironmentPath};
 use crate::operations::deploy::evidence::{self, Subject};
 use crate::operations::deploy::{containers, proxy_ports};
 use crate::operations::environments::{app, environment};
-use crate::operations::{Context, OpError};
+use crate::operations::{Context, OpError, ROLE_DIES};
 use crate::probe;
 use crate::store::Failure;
 
@@ -105,8 +105,8 @@ async fn of_deploy(
     if let Err(error) = asked.await {
         evidence = Evidence { github: Some(error.to_string()), ..Evidence::default() };
     }
-    let unproven = failure.as_ref().filter(|failure| failure.code == "not_live");
-    evidence.unproven = unproven.map(|failure| failure.message.clone());
+    let dies = failure.as_ref().filter(|failure| failure.code == ROLE_DIES);
+    evidence.role_dies = dies.map(|failure| failure.message.clone());
     let good = good_before(context, environment, deploy).await?;
     let subject = Subject {
         environment,

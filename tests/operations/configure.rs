@@ -252,6 +252,7 @@ async fn a_worker_that_dies_after_a_while_is_not_live_and_one_that_stays_needs_n
     let row = stage.end_of(id).await;
     assert_eq!(row.state, OperationState::Failed, "{row:#?}");
     let failure = row.failure.expect("a failure");
+    assert_eq!(failure.code, "role_dies", "{failure:?}");
     assert!(failure.message.contains("role `worker`"), "{failure:?}");
 
     stage.tear_down().await;

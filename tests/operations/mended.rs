@@ -179,7 +179,7 @@ async fn what_went_live_and_died_makes_room_for_what_served_before() {
     stage.visit().await;
     let row = stage.end_of(id).await;
     assert_eq!(row.state, OperationState::Failed, "{row:#?}");
-    assert_eq!(row.failure.expect("a failure").code, "not_live");
+    assert_eq!(row.failure.expect("a failure").code, "role_dies");
     assert_eq!(row.result.expect("a result")["serving"], live[0]);
     assert_eq!(stage.serving().await, live);
     stage.nothing_is_lost().await;

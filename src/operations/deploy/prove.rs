@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use vmkit_agent_protocol::calls::{Call, Container, Reply};
 
 use super::Params;
+use crate::domain::clock::Millis;
 use crate::domain::environment::Environment;
 use crate::domain::ids::VmId;
 use crate::domain::names::CommitSha;
@@ -20,6 +21,8 @@ use crate::probe::{self, ProxyPorts};
 const AGENT_WAIT: Duration = Duration::from_secs(20);
 /// How long the public name may take to answer: a certificate may have to be issued first.
 const ANSWER_WAIT: Duration = Duration::from_secs(120);
+/// How long a role is watched at most that was started again before the first look at it.
+const RESTARTED_MAX: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The containers of a VM.
@@ -84,14 +87,16 @@ pub(super) async fn prove(
         // A worker has no address; that it runs steadily is all there is to prove.
         false => None,
     };
-    let steady = context.settings.steady;
+    let begun = context.store.deploy(params.deploy).await?.map(|deploy| deploy.created_at);
+    let service = params.path.service();
+    let steady = watched(&first, &service, context.settings.steady, begun);
     run.say(format!("watching every role for {} s", steady.as_secs())).await?;
     let until = tokio::time::Instant::now() + steady;
     loop {
         let now = check_roles(params, &containers(&context.fleet, params.vm).await?)?;
         if let Some(role) = before.iter().find(|(role, restarts)| now.get(*role) != Some(restarts))
         {
-            return Err(not_live(params, format!("role `{}` was restarted", role.0)));
+            return Err(dies(params, format!("role `{}` was restarted", role.0)));
         }
         run.stop_if_asked().await?;
         if tokio::time::Instant::now() >= until {
@@ -111,6 +116,22 @@ pub(super) async fn prove(
     Ok(json!({ "url": url, "roles": roles, "proof": proof }))
 }
 
+/// How long the roles have to run: longer than usual where one was started again already. Its
+/// earlier runs lie between the deploy's beginning and that of its present one, which is to outlast
+/// them.
+fn watched(
+    containers: &[Container],
+    service: &str,
+    steady: Duration,
+    begun: Option<Millis>,
+) -> Duration {
+    let ours = |one: &&Container| one.labels.get("service").is_some_and(|of| of == service);
+    let again = containers.iter().filter(ours).filter(|one| one.restarts > 0);
+    let earlier = again.filter_map(|one| Some(Millis(one.started_at_ms?).since_ms(begun?))).max();
+    let earlier = u64::try_from(earlier.unwrap_or(0)).unwrap_or(0);
+    Duration::from_millis(earlier).min(RESTARTED_MAX).max(steady)
+}
+
 /// Whether anything of the app answers requests.
 async fn serves(context: &Context, environment: &Environment) -> Result<bool, OpError> {
     let row = app(&context.store, &environment.path.app).await?;
@@ -120,7 +141,11 @@ async fn serves(context: &Context, environment: &Environment) -> Result<bool, Op
 }
 
 fn not_live(params: &Params, reason: String) -> OpError {
-    OpError::NotLive { commit: params.commit.short().to_owned(), reason }
+    OpError::NotLive { commit: params.commit.short().to_owned(), reason, dies: false }
+}
+
+fn dies(params: &Params, reason: String) -> OpError {
+    OpError::NotLive { commit: params.commit.short().to_owned(), reason, dies: true }
 }
 
 /// Fails unless every role runs the wanted version and nothing else. Returns restarts by role.
@@ -141,11 +166,13 @@ fn check_roles(
         };
         let this = version(container, &service, role).as_ref() == Some(&params.commit);
         if this && !roles.contains_key(role) {
-            let state = match container.oom_killed {
-                true => "ran out of memory".to_owned(),
-                false => format!("does not stay up ({})", container.state),
-            };
-            return Err(not_live(params, format!("role `{role}` {state}")));
+            return Err(match container.oom_killed {
+                true => not_live(params, format!("role `{role}` ran out of memory")),
+                false => {
+                    let state = &container.state;
+                    dies(params, format!("role `{role}` does not stay up ({state})"))
+                }
+            });
         }
     }
     let mut restarts = BTreeMap::new();
@@ -193,5 +220,33 @@ async fn answer(
             return Err(not_live(params, said));
         }
         tokio::time::sleep(PAUSE * 5).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_that_was_started_again_has_to_outlast_its_earlier_runs() {
+        let steady = Duration::from_secs(20);
+        let begun = Some(Millis(1_000_000));
+        let container = |service: &str, restarts: u32, after_s: i64| Container {
+            labels: [("service".to_owned(), service.to_owned())].into(),
+            restarts,
+            started_at_ms: Some(1_000_000 + after_s * 1000),
+            ..Container::default()
+        };
+        let of = |restarts, after_s| {
+            let all = [container("shop-staging", restarts, after_s), container("other", 9, 80)];
+            watched(&all, "shop-staging", steady, begun).as_secs()
+        };
+        assert_eq!(of(0, 75), 20, "the first run: there is nothing to compare it with");
+        assert_eq!(of(1, 65), 65, "what died in the first minute may do so in the next");
+        assert_eq!(of(3, 12), 20);
+        assert_eq!(of(1, 4_000), 90, "nobody waits for ever");
+        assert_eq!(of(1, -30), 20, "the VM's clock is behind ours");
+        let all = [container("shop-staging", 1, 65)];
+        assert_eq!(watched(&all, "shop-staging", steady, None), steady);
     }
 }
