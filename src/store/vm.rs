@@ -1,6 +1,6 @@
 //! VMs, from before they are ordered until after they are gone.
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{Outcome, Store, StoreError, collect, first, parsed, parsed_or_null, word};
 use crate::domain::clock::Millis;
@@ -234,7 +234,8 @@ impl Store {
     }
 
     /// Exchanges a token for a key. The same token and key again is accepted, since the answer to
-    /// the first may have been lost.
+    /// the first may have been lost. While an operation is under way on the VM's environment the token
+    /// is not over: a laptop that was closed for longer than it lasts finds a VM that still waits.
     pub async fn enrol(
         &self,
         id: VmId,
@@ -261,7 +262,9 @@ impl Store {
             match key {
                 Some(key) if key == public_key => Ok(Enrolment::Accepted),
                 Some(_) => Ok(Enrolment::Used),
-                None if expires_at.is_none_or(|at| at < now.0) => Ok(Enrolment::Expired),
+                None if expires_at.is_none_or(|at| at < now.0) && !is_awaited(tx, &id)? => {
+                    Ok(Enrolment::Expired)
+                }
                 None => {
                     tx.execute(
                         "update vm set agent_public_key = ?2 where id = ?1",
@@ -289,4 +292,13 @@ impl Store {
         })
         .await
     }
+}
+
+/// Whether an operation that has not ended works on the environment of a VM.
+fn is_awaited(db: &Connection, vm: &str) -> Outcome<bool> {
+    let mut select = db.prepare_cached(
+        "select 1 from operation join environment on environment.id = operation.environment
+         where environment.vm = ?1 and operation.ended_at is null",
+    )?;
+    Ok(select.exists([vm])?)
 }

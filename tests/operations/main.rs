@@ -3,6 +3,8 @@
 mod adopt;
 mod adopted;
 mod agent_releases;
+#[path = "../support/hour.rs"]
+mod an_hour;
 mod beside;
 mod calls;
 mod care;
@@ -19,6 +21,7 @@ mod domains;
 mod driving;
 mod enrolment;
 mod guards;
+mod hour;
 mod identity;
 mod jobs;
 mod maintain;
