@@ -85,6 +85,24 @@ pub async fn diagnosis(
     Ok(Diagnosis { about: About::Deploy(Box::new(deploy)), verdict })
 }
 
+/// What a diagnosis of the newest deploy would rest on, where that deploy has a run that failed.
+///
+/// # Errors
+/// The environment does not exist, or our own file cannot be read.
+pub async fn evidence_of_newest(
+    context: &Context,
+    path: &EnvironmentPath,
+) -> Result<Option<Evidence>, OpError> {
+    let environment = environment(&context.store, path).await?;
+    let newest = context.store.deploys(environment.id, 1).await?.pop();
+    let failed = newest.filter(|newest| newest.state == DeployState::Failed);
+    let Some((run, deploy)) = failed.and_then(|deploy| Some((deploy.run_id?, deploy))) else {
+        return Ok(None);
+    };
+    let failure = context.store.operation(deploy.operation).await?.and_then(|row| row.failure);
+    Ok(Some(of_run(context, &environment, &deploy, run, failure.as_ref()).await?))
+}
+
 async fn of_deploy(
     context: &Context,
     environment: &Environment,
@@ -95,28 +113,7 @@ async fn of_deploy(
     let unknown = || Verdict::Unknown(failure.clone());
     // What ended before a run began says itself why.
     let Some(run) = deploy.run_id else { return Ok(unknown()) };
-    let mut evidence = Evidence::default();
-    let app = app(&context.store, &environment.path.app).await?;
-    let asked = async {
-        let github = context.accounts.github().await?;
-        let facts = github.run(&app.app.repo, run).await?;
-        evidence::of_run(&github, &app.app.repo, &facts, &mut evidence).await
-    };
-    if let Err(error) = asked.await {
-        evidence = Evidence { github: Some(error.to_string()), ..Evidence::default() };
-    }
-    let dies = failure.as_ref().filter(|failure| failure.code == ROLE_DIES);
-    evidence.role_dies = dies.map(|failure| failure.message.clone());
-    let good = good_before(context, environment, deploy).await?;
-    let subject = Subject {
-        environment,
-        commit: Some(&deploy.commit),
-        env_revision: deploy.env_revision,
-        good: good.as_ref(),
-        since: Some(deploy.created_at),
-        until: deploy.ended_at.map(|ended| Millis(ended.0 + AFTER_MS)),
-    };
-    evidence::of_environment(context, subject, &mut evidence).await?;
+    let evidence = of_run(context, environment, deploy, run, failure.as_ref()).await?;
     let known = |cause: Cause| match &failure {
         // GitHub cannot be asked any more, or has no log left: what was found then holds.
         Some(failure) if evidence.job_log.is_empty() && failure.code != cause.code => unknown(),
@@ -130,6 +127,39 @@ async fn of_deploy(
     })
 }
 
+/// What is known of a deploy's run, and of the version that it was to bring.
+async fn of_run(
+    context: &Context,
+    environment: &Environment,
+    deploy: &Deploy,
+    run: u64,
+    failure: Option<&Failure>,
+) -> Result<Evidence, OpError> {
+    let mut evidence = Evidence::default();
+    let app = app(&context.store, &environment.path.app).await?;
+    let asked = async {
+        let github = context.accounts.github().await?;
+        let facts = github.run(&app.app.repo, run).await?;
+        evidence::of_run(&github, &app.app.repo, &facts, &mut evidence).await
+    };
+    if let Err(error) = asked.await {
+        evidence = Evidence { github: Some(error.to_string()), ..Evidence::default() };
+    }
+    let dies = failure.filter(|failure| failure.code == ROLE_DIES);
+    evidence.role_dies = dies.map(|failure| failure.message.clone());
+    let good = good_before(context, environment, deploy).await?;
+    let subject = Subject {
+        environment,
+        commit: Some(&deploy.commit),
+        env_revision: deploy.env_revision,
+        good: good.as_ref(),
+        since: Some(deploy.created_at),
+        until: deploy.ended_at.map(|ended| Millis(ended.0 + AFTER_MS)),
+    };
+    evidence::of_environment(context, subject, &mut evidence).await?;
+    Ok(evidence)
+}
+
 /// The release that was live when a deploy began.
 async fn good_before(
     context: &Context,
@@ -141,6 +171,27 @@ async fn good_before(
 }
 
 async fn now(context: &Context, environment: &Environment) -> Result<Diagnosis, OpError> {
+    let evidence = at_present(context, environment).await?;
+    let verdict = match diagnose(&evidence) {
+        Some(cause) => Verdict::Cause(cause),
+        None if matches!(evidence.probe, Some(Probe::Status(200..=399))) => Verdict::Well,
+        None => Verdict::Unknown(None),
+    };
+    Ok(Diagnosis { about: About::Now, verdict })
+}
+
+/// What a diagnosis of the environment's present state would rest on.
+///
+/// # Errors
+/// Nothing was ever live there, the environment does not exist, or our own file cannot be read.
+pub async fn evidence_at_present(
+    context: &Context,
+    path: &EnvironmentPath,
+) -> Result<Evidence, OpError> {
+    at_present(context, &environment(&context.store, path).await?).await
+}
+
+async fn at_present(context: &Context, environment: &Environment) -> Result<Evidence, OpError> {
     let releases = context.store.releases(environment.id, super::deploys::SHOWN).await?;
     let none = || OpError::NoRelease { environment: environment.path.to_string() };
     let live = releases.first().ok_or_else(none)?;
@@ -159,12 +210,7 @@ async fn now(context: &Context, environment: &Environment) -> Result<Diagnosis, 
     let version = live.commit.as_str();
     evidence.containers.retain(|one| one.version.as_deref() == Some(version));
     from_outside(context, environment, &mut evidence).await;
-    let verdict = match diagnose(&evidence) {
-        Some(cause) => Verdict::Cause(cause),
-        None if matches!(evidence.probe, Some(Probe::Status(200..=399))) => Verdict::Well,
-        None => Verdict::Unknown(None),
-    };
-    Ok(Diagnosis { about: About::Now, verdict })
+    Ok(evidence)
 }
 
 fn good_commit(subject: &Subject<'_>, live: &Deploy) -> Option<bool> {

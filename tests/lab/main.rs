@@ -4,8 +4,11 @@
 
 mod adopt;
 mod handover;
+#[path = "../support/hour.rs"]
+mod hour;
 mod life;
 mod load;
+mod more;
 mod neighbours;
 mod record;
 mod refused;

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::record::record;
 use crate::repo::Repo;
 use crate::rig::{Rig, call, text, until};
-use crate::trouble::{REEF, SERVICE, Trouble, first_version};
+use crate::trouble::{REEF, Trouble, first_version};
 
 /// The variable of the repo that holds the VM's host key.
 const KNOWN_HOSTS: &str = "VMKIT_KNOWN_HOSTS_STAGING";
@@ -26,7 +26,7 @@ async fn certificates_are_limited(trouble: &mut Trouble<'_>) {
     })
     .await;
     let found = call(trouble.client, "diagnose", REEF.only()).await;
-    record(rig, trouble.repo, SERVICE, "certificate-limit", "certificate_rate_limit").await;
+    record(rig, trouble.repo, REEF, "certificate-limit", "certificate_rate_limit").await;
     if !text(&found).contains("certificate_rate_limit") {
         trouble.wrong.push(format!("certificate-limit: {}", text(&found)));
     }
@@ -50,7 +50,7 @@ async fn host_keys_are_held(trouble: &mut Trouble<'_>) {
     ] {
         repo.set_variable(KNOWN_HOSTS, &value).await;
         let conclusion = repo.deploy_by_hand("staging").await;
-        record(rig, repo, SERVICE, name, code).await;
+        record(rig, repo, REEF, name, code).await;
         assert_eq!(conclusion, "failure", "{name}");
         assert_eq!(rig.on_vm(LOGINS), logins, "{name}: nobody got in");
         let log = repo.newest_logs().await;
@@ -73,6 +73,7 @@ async fn lab_refusals_are_named() {
     let mut trouble = Trouble { rig: &rig, repo: &repo, client: &client, wrong: vec![] };
     certificates_are_limited(&mut trouble).await;
     host_keys_are_held(&mut trouble).await;
+    trouble.more_by_hand().await;
 
     repo.push("text", "two\n").await;
     rig.lab.let_registry_refuse(true).expect("a registry");

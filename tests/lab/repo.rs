@@ -104,9 +104,33 @@ impl<'a> Repo<'a> {
         run["conclusion"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Commits a text file on the default branch, whose pushes deploy, and waits for the end of the run
+    /// that deploys it; the commit and the run's conclusion.
+    pub(crate) async fn push_deploys(&self, path: &str, content: &str) -> (String, String) {
+        let sha = self.push(path, content).await;
+        let mut run = Value::Null;
+        until("the push's run is over", async || {
+            run = self.newest_run().await;
+            let title = run["display_title"].as_str().unwrap_or_default();
+            title.ends_with(&format!("push-{sha}")) && run["status"] == "completed"
+        })
+        .await;
+        (sha, run["conclusion"].as_str().unwrap_or_default().to_owned())
+    }
+
     async fn newest_run(&self) -> Value {
         let runs = self.ask(Method::GET, "actions/runs?per_page=1", None).await;
         runs["workflow_runs"][0].clone()
+    }
+
+    /// The number of the newest run.
+    pub(crate) async fn newest_id(&self) -> u64 {
+        self.newest_run().await["id"].as_u64().expect("a run")
+    }
+
+    /// The title of the newest run.
+    pub(crate) async fn newest_title(&self) -> String {
+        self.newest_run().await["display_title"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The jobs of the newest run, as GitHub lists them.

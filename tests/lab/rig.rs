@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use vmkit_sandbox::lab::Lab;
 use vmkit_sandbox::{Options, Sandbox};
 
+use crate::hour::an_hour_passes;
 use crate::skips::skip;
 
 /// How long a condition may take; far more than it needs.
@@ -120,13 +121,20 @@ impl Rig {
         self.settings.push((name, value.to_owned()));
     }
 
+    /// What every process of VMKit finds in its environment here.
+    pub(crate) fn pairs(&self) -> Vec<(String, String)> {
+        let home = self.folder.path().join("state").display().to_string();
+        let settings =
+            self.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let idle = ("VMKIT_WORKER_IDLE_SECONDS".to_owned(), "0.5".to_owned());
+        settings.chain([("VMKIT_HOME".to_owned(), home), idle]).collect()
+    }
+
     /// VMKit on this state, with nothing of this process's environment but PATH.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmkit"));
         let path = std::env::vars_os().filter(|(name, _)| name == "PATH");
-        command.env_clear().envs(path).env("VMKIT_HOME", self.folder.path().join("state"));
-        command.env("VMKIT_WORKER_IDLE_SECONDS", "0.5").args(args);
-        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.env_clear().envs(path).envs(self.pairs()).args(args);
         command.stdin(Stdio::null());
         command
     }
@@ -186,6 +194,48 @@ impl Rig {
         let killed = Command::new("kill").args(["-KILL", &id]).status();
         assert!(killed.expect("kill runs").success());
         until("the driver is gone", async || !self.drivers().contains(&drivers[0])).await;
+    }
+
+    /// A laptop that is closed for an hour: the client's process stands still, and would start another
+    /// driver for the one that is killed; the simulated cloud, GitHub and the VM go on.
+    pub(crate) async fn sleeps_for_an_hour(&self) {
+        let face = self.face().to_string();
+        let signal = |name: &str| {
+            let sent = Command::new("kill").args([name, &face]).status();
+            assert!(sent.expect("kill runs").success(), "{name}");
+        };
+        signal("-STOP");
+        self.kill_driver().await;
+        an_hour_passes(&self.folder.path().join("state/vmkit.db"));
+        assert_eq!(self.drivers(), [0_u32; 0], "nobody drove meanwhile");
+        signal("-CONT");
+    }
+
+    /// The id of the process that talks with the client.
+    fn face(&self) -> u32 {
+        let here = std::process::id().to_string();
+        let ids = std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| {
+            let id: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
+            let state = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            let parent = state.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+            (parent == here && line.ends_with(b"\0mcp\0")).then_some(id)
+        });
+        let ids: Vec<u32> = ids.collect();
+        assert_eq!(ids.len(), 1, "one client");
+        ids[0]
+    }
+
+    /// Cuts the one VM's power at its cloud, as its owner would in the console.
+    pub(crate) async fn cut_power(&self) {
+        let api = format!("{}/v1/servers", self.sandbox.hetzner_admin_url());
+        let token = self.setting("VMKIT_HETZNER_TOKEN");
+        let http = reqwest::Client::new();
+        let listed = http.get(&api).bearer_auth(token).send().await.expect("an answer");
+        let listed: Value = listed.json().await.expect("JSON");
+        let url = format!("{api}/{}/actions/poweroff", listed["servers"][0]["id"]);
+        let cut = http.post(url).bearer_auth(token).send().await.expect("an answer");
+        assert!(cut.status().is_success(), "{cut:?}");
     }
 
     /// Waits until nothing of VMKit runs any more.

@@ -65,7 +65,7 @@ pub(crate) fn says<'a>(result: &'a CallToolResult, word: &str) -> &'a Value {
 }
 
 /// Whether an operation came to its end.
-fn is_done(answer: &CallToolResult) -> bool {
+pub(crate) fn is_done(answer: &CallToolResult) -> bool {
     text(answer).starts_with("DONE ") || data_of(answer)["state"] == "succeeded"
 }
 
@@ -88,14 +88,13 @@ pub(crate) async fn planned(
     done(client, tool, order).await
 }
 
-/// Starts something, ends its driver in the middle of it, and finds it done in the end all the same.
-pub(crate) async fn survives(
-    rig: &Rig,
+/// Starts something, and waits for the middle of it; the answer that it runs.
+async fn half_way(
     client: &Client,
     tool: &'static str,
     mut arguments: Value,
     middle: impl AsyncFnMut() -> bool,
-) {
+) -> CallToolResult {
     if ["provision_vm", "resize_vm", "destroy"].contains(&tool) {
         let plan = call(client, tool, arguments.clone()).await;
         arguments["plan_id"] = says(&plan, "NOT_EXECUTED")["plan_id"].clone();
@@ -104,9 +103,34 @@ pub(crate) async fn survives(
     let answer = once(client, tool, arguments).await;
     says(&answer, "RUNNING");
     until(&format!("the middle of {tool}"), middle).await;
+    answer
+}
+
+/// Starts something, ends its driver in the middle of it, and finds it done in the end all the same.
+pub(crate) async fn survives(
+    rig: &Rig,
+    client: &Client,
+    tool: &'static str,
+    arguments: Value,
+    middle: impl AsyncFnMut() -> bool,
+) {
+    let answer = half_way(client, tool, arguments, middle).await;
     rig.kill_driver().await;
     let answer = ended(client, answer).await;
     assert!(is_done(&answer), "{tool}: {}", text(&answer));
+}
+
+/// The same with an hour before somebody drives again; how it ended.
+pub(crate) async fn sleeps(
+    rig: &Rig,
+    client: &Client,
+    tool: &'static str,
+    arguments: Value,
+    middle: impl AsyncFnMut() -> bool,
+) -> CallToolResult {
+    let answer = half_way(client, tool, arguments, middle).await;
+    rig.sleeps_for_an_hour().await;
+    ended(client, answer).await
 }
 
 /// A deploy that must come off; else all that was seen of it is told.

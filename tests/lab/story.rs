@@ -2,11 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::load::Load;
 use crate::repo::Repo;
-use crate::rig::{Rig, call, once, text, until};
+use crate::rig::{Client, Rig, call, data, once, text, until};
 use crate::steps::{Place, by_owner, deploys, done, provisioned, says, set_up};
 
 const TIDE: Place = Place { environment: "tide/staging", domain: "tide.example.com" };
@@ -38,6 +38,28 @@ fn ejected(rig: &Rig) {
     assert_eq!(again.status.code(), Some(1), "nothing is overwritten");
 }
 
+/// The env keys that `list_env` and `get_status` say are not in the containers.
+async fn pending(client: &Client) -> (Vec<Value>, Vec<Value>) {
+    let env = call(client, "list_env", TIDE.only()).await;
+    let variables = data(&env)["variables"].as_array().expect("a list").iter();
+    let late = variables.filter(|one| one["applied"] == false).map(|one| one["key"].clone());
+    let status = call(client, "get_status", TIDE.only()).await;
+    let waiting = data(&status)["pending_env"].as_array().expect("a list").clone();
+    (late.collect(), waiting)
+}
+
+/// A value that was set is pending, in VMKit's words; the running app has the one before.
+async fn waits_for_a_deploy(client: &Client, visitor: &reqwest::Client, before: &str) {
+    let (late, waiting) = pending(client).await;
+    assert_eq!((late, waiting), (vec![json!("GREETING")], vec![json!("GREETING")]));
+    assert!(greets(visitor, before).await, "the app still has: {before}");
+}
+
+/// Whether the app itself has this value.
+async fn greets(visitor: &reqwest::Client, greeting: &str) -> bool {
+    TIDE.page(visitor).await.contains(&format!("greeting={greeting}\n"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lab_main_job() {
     let Some(rig) = Rig::new().await else { return };
@@ -46,7 +68,7 @@ async fn lab_main_job() {
     set_up(&client, &repo).await;
     provisioned(&rig, &client, TIDE).await;
     let worker = json!({"processes": {"worker": {"command": "sh /app/worker.sh", "memory_mb": 32}},
-        "start_timeout_s": 20});
+        "start_timeout_s": 12});
     done(&client, "configure_app", TIDE.with(worker)).await;
 
     let set = TIDE.with(json!({"set": {"GREETING": "good morning, $HOME"}}));
@@ -79,16 +101,25 @@ async fn lab_main_job() {
     let load = Load::start(INFO, || rig.visitor(TIDE.domain));
     let set = TIDE.with(json!({"set": {"GREETING": "good evening"}}));
     done(&client, "set_env", set).await;
+    waits_for_a_deploy(&client, &visitor, "good morning, $HOME").await;
     deploys(&rig, &repo, &client, TIDE.with(json!({"ref": "current"}))).await;
+    assert!(
+        TIDE.page(&visitor).await.contains("text=one") && greets(&visitor, "good evening").await
+    );
+    let set = TIDE.with(json!({"set": {"GREETING": "good night"}}));
+    done(&client, "set_env", set).await;
+    waits_for_a_deploy(&client, &visitor, "good evening").await;
     repo.push("text", "two\n").await;
     deploys(&rig, &repo, &client, TIDE.only()).await;
     let counted = load.stop().await;
     assert!(counted.lost.is_empty(), "of {}: {:?}", counted.good, counted.lost);
     assert!(counted.good > 100, "a load: {}", counted.good);
     let shown = TIDE.page(&visitor).await;
-    assert!(shown.contains("text=two") && shown.contains("greeting=good evening"), "{shown}");
+    assert!(shown.contains("text=two") && shown.contains("greeting=good night"), "{shown}");
+    let (_, pending) = pending(&client).await;
+    assert!(pending.is_empty(), "applied: {pending:?}");
     rig.tell(&format!(
-        "two deploys under load: {} of {} requests answered",
+        "two env changes, each pending until its deploy, under load: {} of {} requests answered",
         counted.good, counted.good
     ));
 
@@ -101,8 +132,9 @@ async fn lab_main_job() {
     rig.tell("a version without its health path: refused, named, the old one serves");
     done(&client, "rollback", TIDE.only()).await;
     let shown = TIDE.page(&visitor).await;
-    assert!(shown.contains("text=one"), "{shown}");
-    rig.tell("rollback");
+    assert!(shown.contains("text=one") && shown.contains("greeting=good evening"), "{shown}");
+    waits_for_a_deploy(&client, &visitor, "good evening").await;
+    rig.tell("rollback: the old version, with the env of that time");
 
     repo.push("before.sh", "sleep 300\n").await;
     let started = once(&client, "deploy", TIDE.with(json!({"wait_seconds": 0}))).await;
@@ -112,6 +144,7 @@ async fn lab_main_job() {
     done(&client, "cancel", json!({"operation": operation})).await;
     assert_eq!(rig.on_vm("test -d ~kamal/.kamal/lock-tide-staging || echo free").trim(), "free");
     assert!(TIDE.page(&visitor).await.contains("text=one"), "the old version serves");
+    assert!(greets(&visitor, "good evening").await, "with the env that it had");
     rig.tell("a deploy cancelled in the middle: the lock is free, the old version serves");
 
     done(&client, "maintain_vm", TIDE.with(json!({"action": "reboot"}))).await;
@@ -120,6 +153,7 @@ async fn lab_main_job() {
         asked.is_ok_and(|answer| answer.status() == 200)
     })
     .await;
+    assert!(greets(&visitor, "good evening").await, "with the env that it had");
     rig.tell("reboot: the agent links, the app answers");
     client.cancel().await.expect("ended");
     rig.stop().await;

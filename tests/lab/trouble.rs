@@ -4,19 +4,19 @@
 
 use serde_json::json;
 
-use crate::record::record;
+use crate::more;
+use crate::record::{record, records};
 use crate::repo::Repo;
 use crate::rig::{Client, Rig, call, data_of, text};
 use crate::steps::{Place, deploys, done, provisioned, set_up};
 
 pub(crate) const REEF: Place = Place { environment: "reef/staging", domain: "reef.example.com" };
-pub(crate) const SERVICE: &str = "reef-staging";
 /// A program of another architecture that no machine has a handler for: the head of an ELF file for
 /// the PDP-10.
 const FOREIGN: &[u8] = b"\x7fELF\x01\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x40\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x34\0\0\0\0\0\0\0\0\0\0";
 
 /// A failure on the VM: its name, what breaks the VM, the code, and what mends it.
-type Harm = (&'static str, &'static str, &'static str, &'static str);
+pub(crate) type Harm = (&'static str, &'static str, &'static str, &'static str);
 
 const ON_THE_VM: &[Harm] = &[
     (
@@ -101,7 +101,7 @@ impl Trouble<'_> {
         let answer = call(self.client, "deploy", REEF.only()).await;
         let went = text(&answer).starts_with("DONE ") || data_of(&answer)["state"] == "succeeded";
         let found = call(self.client, "diagnose", REEF.only()).await;
-        record(self.rig, self.repo, SERVICE, name, code).await;
+        record(self.rig, self.repo, REEF, name, code).await;
         if went || !text(&found).contains(code) {
             eprintln!("{}", self.repo.newest_logs().await);
             eprintln!("deploy: {}\ndiagnose: {}", text(&answer), text(&found));
@@ -118,7 +118,8 @@ async fn lab_failures_of_a_vm_are_named() {
     let client = rig.client(REEF.environment).await;
     first_version(&rig, &repo, &client, 8).await;
     let mut trouble = Trouble { rig: &rig, repo: &repo, client: &client, wrong: vec![] };
-    for (number, (name, harm, code, mend)) in ON_THE_VM.iter().enumerate() {
+    let more = if records() { more::ON_THE_VM } else { &[] };
+    for (number, (name, harm, code, mend)) in ON_THE_VM.iter().chain(more).enumerate() {
         // A new commit each time: what is live already would not be deployed again.
         repo.push("text", &format!("try {number}\n")).await;
         rig.on_vm(harm);
@@ -161,6 +162,7 @@ async fn lab_failures_of_a_version_are_named() {
         repo.push("before.sh", before).await;
         trouble.breaks(name, code).await;
     }
+    trouble.more_of_a_version().await;
     let visitor = rig.visitor(REEF.domain);
     let page = REEF.page(&visitor).await;
     assert!(page.contains("text=one"), "the old version serves on: {page}");
@@ -181,6 +183,7 @@ async fn lab_failures_of_a_version_are_named() {
     trouble.breaks("worker-dies-after-9s", "crash_loop").await;
     let page = REEF.page(&visitor).await;
     assert!(page.contains("text=one"), "the old version serves again: {page}");
+    trouble.more_of_the_present().await;
     let wrong = trouble.wrong;
     assert!(wrong.is_empty(), "not named: {wrong:#?}");
     client.cancel().await.expect("ended");

@@ -300,12 +300,49 @@ impl Programs for Tools<'_> {
                 "kamal" => self.kamal().run(arguments, shell, self, &self.cancelled).await,
                 "gem" => Output::ok("(the sandbox has Kamal installed)\n"),
                 "git" => git(shell, &words),
-                "gh" => self.gh(shell, &words),
+                "gh" => {
+                    let token = shell.env.get("GH_TOKEN");
+                    gh(self.hub, token.is_some_and(|token| !token.is_empty()), &words)
+                }
                 "pack" => self.pack(shell, &words),
                 "docker" => self.docker(shell, &words, stdin),
                 _ => return None,
             })
         })
+    }
+}
+
+/// `gh workflow run FILE`, with the run's own token.
+pub(super) fn gh(hub: &GitHub, has_token: bool, words: &[&str]) -> Output {
+    if !has_token {
+        return Output::fail(
+            4,
+            "gh: To use GitHub CLI in a GitHub Actions workflow, set the GH_TOKEN environment variable.\n",
+        );
+    }
+    let ["workflow", "run", rest @ ..] = words else {
+        return Output::fail(1, "the sandbox plays only `gh workflow run`\n");
+    };
+    let (names, flags) = flags(rest, &[]);
+    let of = |long: &str, short: &str| {
+        flags.iter().find(|(flag, _)| *flag == long || *flag == short).map(|(_, value)| *value)
+    };
+    let inputs: serde_json::Map<String, serde_json::Value> = flags
+        .iter()
+        .filter(|(flag, _)| ["-f", "--raw-field", "-F", "--field"].contains(flag))
+        .filter_map(|(_, pair)| pair.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
+    let (repo, branch) = (of("--repo", "-R").unwrap_or_default(), of("--ref", "-r"));
+    let (Some(place), [file]) = (repo.split_once('/'), names.as_slice()) else {
+        return Output::fail(1, "could not determine the workflow or the repo\n");
+    };
+    let branch = branch.unwrap_or("main");
+    match hub.dispatch(place, file, branch, &serde_json::Value::Object(inputs)) {
+        Ok(_) => Output::ok(format!("Created workflow_dispatch event for {file} at {branch}\n")),
+        Err(refusal) => {
+            Output::fail(1, format!("could not create workflow dispatch event: {refusal:?}\n"))
+        }
     }
 }
 
@@ -317,42 +354,6 @@ impl Tools<'_> {
             registry: self.hub.registry().clone(),
             patience: PATIENCE,
             executable: Arc::new(executable.map(|(path, _)| path.clone()).collect()),
-        }
-    }
-
-    /// `gh workflow run FILE`, with the run's own token.
-    fn gh(&self, shell: &Shell, words: &[&str]) -> Output {
-        if shell.env.get("GH_TOKEN").is_none_or(String::is_empty) {
-            return Output::fail(
-                4,
-                "gh: To use GitHub CLI in a GitHub Actions workflow, set the GH_TOKEN environment variable.\n",
-            );
-        }
-        let ["workflow", "run", rest @ ..] = words else {
-            return Output::fail(1, "the sandbox plays only `gh workflow run`\n");
-        };
-        let (names, flags) = flags(rest, &[]);
-        let of = |long: &str, short: &str| {
-            flags.iter().find(|(flag, _)| *flag == long || *flag == short).map(|(_, value)| *value)
-        };
-        let inputs: serde_json::Map<String, serde_json::Value> = flags
-            .iter()
-            .filter(|(flag, _)| ["-f", "--raw-field", "-F", "--field"].contains(flag))
-            .filter_map(|(_, pair)| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
-        let (repo, branch) = (of("--repo", "-R").unwrap_or_default(), of("--ref", "-r"));
-        let (Some(place), [file]) = (repo.split_once('/'), names.as_slice()) else {
-            return Output::fail(1, "could not determine the workflow or the repo\n");
-        };
-        let branch = branch.unwrap_or("main");
-        match self.hub.dispatch(place, file, branch, &serde_json::Value::Object(inputs)) {
-            Ok(_) => {
-                Output::ok(format!("Created workflow_dispatch event for {file} at {branch}\n"))
-            }
-            Err(refusal) => {
-                Output::fail(1, format!("could not create workflow dispatch event: {refusal:?}\n"))
-            }
         }
     }
 
