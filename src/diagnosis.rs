@@ -142,6 +142,11 @@ fn noted(evidence: &Evidence, run: Option<&str>) -> Option<Cause> {
         found.evidence.extend(evidence.annotations.iter().take(2).map(|note| cut(note)));
         return Some(found);
     }
+    if let Some(refused) = &evidence.refused {
+        let start = RULES.iter().filter(|rule| rule.stage == Stage::Start);
+        let found = start.filter_map(|rule| Cause::of(rule, refused)).next()?;
+        return Some(Cause { evidence: vec![cut(refused)], ..found });
+    }
     let trouble = evidence.github.as_deref().filter(|_| !has_log)?;
     let mut found = Cause::plain(
         "github_down",

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vmkit::diagnosis::{Cause, Evidence, diagnose};
+use vmkit::diagnosis::{Cause, Evidence, diagnose, job_lines};
 
 /// A case: its name, the evidence, the expected code.
 type Case = (String, Evidence, String);
@@ -91,6 +91,108 @@ fn the_corpus_is_explained() {
         assert!(part.right * 100 >= part.all * 95, "{told}: {wrong:?} {unknown:?}");
     }
     assert!(cases.len() >= 60 && held.all * 3 >= cases.len(), "{told}: a third is held");
+}
+
+/// Every text of the pipeline's table of failures, as the tools print it, with its cause; and the
+/// causes that have no text of their own.
+const TABLE: &[(&str, &str)] = &[
+    ("Workflow does not have 'workflow_dispatch' trigger", "workflow_not_indexed"),
+    ("Unexpected inputs provided: [", "workflow_outdated"),
+    ("No ref found for: ", "ref_missing"),
+    ("Resource not accessible by integration", "github_permission"),
+    (
+        "The job was not started because recent account payments have failed or your spending limit needs to be increased",
+        "github_billing",
+    ),
+    ("The job has exceeded the maximum execution time of 30m0s", "job_timeout"),
+    ("ERROR: No buildpack groups passed detection.", "no_buildpack"),
+    ("failed with status code: 20", "no_buildpack"),
+    ("failed with status code: 51", "build_failed"),
+    ("failed with status code: 62", "registry_push_denied"),
+    (r#"failed to solve: process "/bin/sh -c "#, "build_command_failed"),
+    ("failed to read dockerfile: open Dockerfile: no such file", "dockerfile_missing"),
+    ("denied: installation not allowed to Create organization package", "registry_push_denied"),
+    ("denied: installation not allowed to Write organization package", "registry_push_denied"),
+    ("denied: permission_denied: write_package", "registry_push_denied"),
+    ("ERROR (Kamal::ConfigurationError): unknown key: ", "kamal_config"),
+    ("ERROR (Psych::SyntaxError)", "kamal_config"),
+    ("not found in .kamal/secrets", "secret_missing"),
+    ("flag needs an argument: 'p' in -p", "registry_password_empty"),
+    ("Net::SSH::AuthenticationFailed", "ssh_auth_failed"),
+    ("Authentication failed for user kamal@", "ssh_auth_failed"),
+    ("Net::SSH::HostKeyMismatch", "host_key_changed"),
+    (r#"does not match for ""#, "host_key_changed"),
+    ("Errno::ECONNREFUSED", "vm_unreachable"),
+    (" - connect(2) for ", "vm_unreachable"),
+    ("Errno::EHOSTUNREACH", "vm_unreachable"),
+    ("Socket::ResolutionError", "address_unknown"),
+    ("permission denied while trying to connect to the Docker daemon socket", "docker_forbidden"),
+    ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", "docker_down"),
+    ("docker: command not found", "docker_missing"),
+    (
+        "login attempt to https://ghcr.io/v2/ failed with status: 401 Unauthorized",
+        "registry_denied",
+    ),
+    ("docker stderr: Error response from daemon: denied", "registry_denied"),
+    ("not found: manifest unknown", "image_missing"),
+    ("no space left on device", "disk_full"),
+    ("is missing the 'service' label", "image_label_missing"),
+    ("Deploy lock found. Run 'kamal lock help'", "deploy_locked"),
+    ("Locked by: ", "deploy_locked"),
+    ("driver failed programming external connectivity on endpoint kamal-proxy", "port_taken"),
+    ("listen tcp4 0.0.0.0:80: bind: address already in use", "port_taken"),
+    ("Unable to find image 'basecamp/kamal-proxy:v0.9.2' locally", "proxy_image_missing"),
+    ("Error: host settings conflict with another service", "domain_taken"),
+    ("Error: target failed to become healthy within configured timeout (", "health_check_failed"),
+    ("exec format error", "wrong_architecture"),
+    ("unexpected status (404)", "wrong_health_path"),
+    ("connect: connection refused", "wrong_port"),
+    ("no such host", "crashed_at_start"),
+    ("request timed out", "health_check_slow"),
+    ("is not available as a container", "release_gone"),
+    ("is too old, run `kamal proxy reboot`", "proxy_too_old"),
+    ("Net::SSH::Disconnect", "ssh_throttled"),
+    ("connection closed by remote host", "ssh_throttled"),
+    ("Net::SSH::HostKeyUnknown", "host_key_unknown"),
+    ("docker: open /etc/vmkit/env/", "env_file_missing"),
+    ("bufio.Scanner: token too long", "env_line_too_long"),
+    ("toomanyrequests", "registry_rate_limit"),
+    ("urn:ietf:params:acme:error:rateLimited", "certificate_rate_limit"),
+    ("startup_failure", "workflow_refused"),
+    ("acme/autocert: missing certificate", "certificate_not_issued"),
+    ("TLS handshake error", "certificate_not_issued"),
+    ("", "out_of_memory"),
+    ("", "crash_loop"),
+    ("", "missing_env_key"),
+    ("", "env_key_changed"),
+    ("", "migration_failed"),
+    ("", "domain_elsewhere"),
+    ("", "vm_off"),
+    ("", "proxy_timeout"),
+    ("", "github_down"),
+];
+
+#[test]
+fn every_row_of_the_table_has_a_case_with_its_exact_text() {
+    let told = |evidence: &Evidence| {
+        let notes = evidence.annotations.join("\n");
+        let others = [&evidence.conclusion, &evidence.refused, &evidence.github];
+        let others: Vec<&str> = others.into_iter().flatten().map(String::as_str).collect();
+        let logs = [&evidence.job_log, &evidence.app_log, &evidence.proxy_log, &notes];
+        logs.map(|log| job_lines(log).join("\n")).join("\n") + &others.join("\n")
+    };
+    let cases: Vec<(String, Option<&str>, String)> = corpus()
+        .iter()
+        .map(|(_, evidence, expected)| {
+            (told(evidence), diagnose(evidence).map(|cause| cause.code), expected.clone())
+        })
+        .collect();
+    let missing = TABLE.iter().filter(|(text, code)| {
+        !cases.iter().any(|(told, found, expected)| {
+            told.contains(text) && expected == code && *found == Some(code)
+        })
+    });
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&(&str, &str)>::new(), "no case shows it");
 }
 
 #[test]

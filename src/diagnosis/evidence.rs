@@ -44,6 +44,8 @@ pub struct Evidence {
     pub env_changed: Vec<String>,
     /// Whether the commit is that of the last good deploy; none where nobody knows.
     pub same_commit: Option<bool>,
+    /// Why GitHub refused to start the run, in our client's words; there is none then.
+    pub refused: Option<String>,
     /// Why GitHub could not be asked, in our client's words.
     pub github: Option<String>,
     /// The port on which the app has to listen.

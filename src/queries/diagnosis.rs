@@ -111,8 +111,13 @@ async fn of_deploy(
     let operation = context.store.operation(deploy.operation).await?;
     let failure = operation.and_then(|operation| operation.failure);
     let unknown = || Verdict::Unknown(failure.clone());
-    // What ended before a run began says itself why.
-    let Some(run) = deploy.run_id else { return Ok(unknown()) };
+    let Some(run) = deploy.run_id else {
+        // What ended before a run began says itself why, also where GitHub refused to start one.
+        let refused = failure.as_ref().map(|failure| failure.message.clone());
+        let environment = Some(environment.path.to_string());
+        let found = diagnose(&Evidence { environment, refused, ..Evidence::default() });
+        return Ok(found.map_or_else(unknown, Verdict::Cause));
+    };
     let evidence = of_run(context, environment, deploy, run, failure.as_ref()).await?;
     let known = |cause: Cause| match &failure {
         // GitHub cannot be asked any more, or has no log left: what was found then holds.
