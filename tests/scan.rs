@@ -22,6 +22,9 @@ use vmkit::pipeline::{EnvironmentSetup, Setup, files};
 struct Row {
     #[serde(default)]
     root: Option<String>,
+    /// A file, and what in it would lead whoever believes it to another conclusion.
+    #[serde(default)]
+    misleading: Option<(String, String)>,
     stack: String,
     /// `buildpacks LANGUAGE`, `dockerfile PATH` or `none`.
     build: String,
@@ -115,6 +118,7 @@ fn row(scan: &Scan) -> Row {
         |keys: &[vmkit::domain::names::EnvKey]| keys.iter().map(ToString::to_string).collect();
     Row {
         root: None,
+        misleading: None,
         stack: scan.stack.clone(),
         build: build(scan),
         processes: scan.processes.iter().map(|process| process.name.clone()).collect(),
@@ -291,11 +295,31 @@ fn is_locked(files: &BTreeMap<String, Vec<u8>>) -> bool {
     })
 }
 
+/// What a repo's misleading file changes of the conclusions: nothing, if it misleads nobody.
+fn misled(
+    mut files: BTreeMap<String, Vec<u8>>,
+    root: &str,
+    scan: &Scan,
+    (path, tempting): (String, String),
+) -> Vec<String> {
+    let Some(bytes) = files.remove(&path) else {
+        return vec![format!("it has no misleading file `{path}`")];
+    };
+    if !String::from_utf8_lossy(&bytes).contains(&tempting) {
+        return vec![format!("`{tempting}` is not in `{path}`")];
+    }
+    let without = row(&scanned(&files, root));
+    let changed = differences(&without, &row(scan));
+    changed.into_iter().map(|change| format!("misled by {path}: {change}")).collect()
+}
+
 /// Scans every repo of a file of rows; answers the names of those that are not as wanted.
 fn score(file: &str, faults: &mut Vec<String>) -> (usize, usize) {
     let (mut right, mut all) = (0, 0);
     for (name, mut wanted) in rows(file) {
         let root = wanted.root.take().unwrap_or_else(|| ".".to_owned());
+        let misleading = wanted.misleading.take();
+        let misleading = misleading.unwrap_or_else(|| panic!("{name} names no misleading file"));
         wanted.port.get_or_insert(8080);
         wanted.health_path.get_or_insert_with(|| "/".to_owned());
         let files = repo(&fixtures().join("repos").join(&name));
@@ -304,6 +328,7 @@ fn score(file: &str, faults: &mut Vec<String>) -> (usize, usize) {
         let scan = scanned(&files, &root);
         eprintln!("{}", line(&name, &scan));
         let mut wrong = differences(&wanted, &row(&scan));
+        wrong.extend(misled(files, &root, &scan, misleading));
         let blocked = scan.blocking().next().is_some();
         match generated(&name, &root, &scan) {
             Ok(()) => {}
