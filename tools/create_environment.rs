@@ -6,11 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::environment::{Environment, Settings, Vm};
-use crate::domain::names::{BadDomain, Domain};
+use crate::domain::ids::VmId;
+use crate::domain::names::{BadDomain, Domain, EnvironmentPath};
 use crate::mcp::{Answer, Call, Parameters, Server, ToolError, Word, bad_name};
 use crate::operations::domains::foretold;
 use crate::operations::environments::{NewEnvironment, check, create, found};
-use crate::operations::share::place;
+use crate::operations::share::{memory_short, place};
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
@@ -92,6 +93,7 @@ impl Server {
         if dry_run {
             check(context, &new).await?;
             let text = format!("{path} could be created: {}", told(&new.settings));
+            let text = format!("{text}{}", self.memory(&new.path, new.vm).await?);
             return Ok(Answer::deed(Word::NotExecuted, text, facts(&path, &new.settings)));
         }
         let made = create(context, new).await?;
@@ -103,11 +105,19 @@ impl Server {
             Some(vm) => format!("It shares VM {vm}, so nothing is ordered"),
             None => "Nothing is ordered yet".to_owned(),
         };
+        let memory = self.memory(&made.path, made.vm).await?;
         let text = format!(
-            "{path}: {}.{records} {ordered}; next: `{next}` with environment `{path}`",
+            "{path}: {}.{records} {ordered}; next: `{next}` with environment `{path}`{memory}",
             told(&made.settings)
         );
         Ok(Answer::deed(Word::Done, text, facts(&path, &made.settings)))
+    }
+
+    /// `. But memory is short: ...` where a VM is shared that has too little for all.
+    async fn memory(&self, path: &EnvironmentPath, vm: Option<VmId>) -> Result<String, ToolError> {
+        let Some(vm) = vm else { return Ok(String::new()) };
+        let short = memory_short(self.context(), path, vm).await?;
+        Ok(short.map_or(String::new(), |said| format!(". But {said}")))
     }
 
     async fn new_of(&self, call: &Call, input: Input) -> Result<NewEnvironment, ToolError> {

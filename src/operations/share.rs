@@ -1,6 +1,10 @@
 //! A VM that environments share: what has to hold before another one moves in. Nothing is ordered and
 //! nothing outside is touched; its first deploy lets its key in and writes its files.
 
+mod memory;
+
+pub use memory::short as memory_short;
+
 use super::downtime::inhabited;
 use super::repo::kept_scan;
 use super::{Context, OpError};

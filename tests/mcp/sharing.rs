@@ -92,8 +92,23 @@ async fn another_environment(stage: &Stage, client: &Client) {
     assert_eq!(error(&call(client, "create_environment", both).await).code, "bad_argument");
     let mut named = share;
     named["domain"] = json!("preview.example.com");
+    // What the first one may take leaves too little of the VM's 4 GiB, and then enough.
+    let limit = async |mib: u32| {
+        let web = json!({"web": {"memory_mb": mib}});
+        let change = json!({"environment": "shop/staging", "processes": web});
+        done(client, "configure_app", change).await;
+    };
+    limit(3_800).await;
+    let mut only = named.clone();
+    only["dry_run"] = json!(true);
+    let short = call(client, "create_environment", only).await;
+    says(&short, "NOT_EXECUTED");
+    assert!(text(&short).contains("may take 3800 MiB, and it has 4096"), "{}", text(&short));
+    assert!(text(&short).contains("(web of shop/staging 3800; without"), "{}", text(&short));
+    limit(512).await;
     let made = call(client, "create_environment", named.clone()).await;
     assert_eq!(says(&made, "DONE")["size"], "cx23", "what the VM has");
+    assert!(!text(&made).contains("memory"), "{}", text(&made));
     assert!(text(&made).contains("nothing is ordered; next: `deploy`"), "{}", text(&made));
     done(client, "create_environment", named).await;
     let taken = call(client, "provision_vm", json!({"environment": "shop/preview"})).await;
