@@ -167,6 +167,20 @@ async fn lab_failures_of_a_version_are_named() {
     let page = REEF.page(&visitor).await;
     assert!(page.contains("text=one"), "the old version serves on: {page}");
 
+    // The release command, in the hook that the real Kamal runs. Its container is gone by then, and
+    // the journal has what it said.
+    repo.push("before.sh", "").await;
+    repo.push("release.sh", "echo 'Migration 0007 failed: no such table: tides' >&2; exit 1\n")
+        .await;
+    let release = |command: &str| REEF.with(json!({ "release": command }));
+    done(&client, "configure_app", release("sh /app/release.sh")).await;
+    trouble.breaks("release", "migration_failed").await;
+    let found = call(&client, "diagnose", REEF.only()).await;
+    assert!(text(&found).contains("no such table: tides"), "{}", text(&found));
+    let page = REEF.page(&visitor).await;
+    assert!(page.contains("text=one"), "the old version serves on: {page}");
+    done(&client, "configure_app", release("none")).await;
+
     let dockerfile = repo.read("Dockerfile").await;
     repo.push_bytes("foreign", FOREIGN).await;
     repo.push(
