@@ -1,20 +1,14 @@
-//! The Docker engine's API, in a version that this engine speaks.
+//! The Docker engine's API. bollard names no version in its requests, whichever it is given (it
+//! joins the path to a URL that has the version, which loses it), so each is answered by the
+//! newest API of the engine that is there: none is too old for an engine, and none too new.
 
-use bollard::{ClientVersion, Docker};
+use bollard::{API_DEFAULT_VERSION, Docker};
 use tokio::sync::Mutex;
 
 use crate::host::Host;
 
 /// For one request up to its answer's head; a followed log then runs without an end.
 const TIMEOUT_S: u64 = 60;
-
-/// API versions to ask with, newest first. An engine refuses what is newer than itself, and new
-/// engines refuse what is older than 1.44.
-const VERSIONS: [ClientVersion; 3] = [
-    ClientVersion { major_version: 1, minor_version: 44 },
-    ClientVersion { major_version: 1, minor_version: 41 },
-    ClientVersion { major_version: 1, minor_version: 30 },
-];
 
 /// The host's engine, connected at first use.
 #[derive(Debug)]
@@ -28,12 +22,12 @@ impl Engine {
         Self { host, connected: Mutex::new(None) }
     }
 
-    /// Asks the engine for its version again at the next use: it may be another one by then.
+    /// Connects again at the next use: it may be another engine by then.
     pub(crate) async fn forget(&self) {
         *self.connected.lock().await = None;
     }
 
-    /// A connection whose API version the engine has accepted.
+    /// A connection that the engine has answered over.
     ///
     /// # Errors
     /// Where no engine answers.
@@ -43,21 +37,10 @@ impl Engine {
             return Ok(docker.clone());
         }
         let socket = self.host.docker_socket();
-        let mut answer = None;
-        for version in &VERSIONS {
-            let docker =
-                Docker::connect_with_socket(&socket.to_string_lossy(), TIMEOUT_S, version)?;
-            match docker.version().await {
-                Ok(_) => {
-                    *connected = Some(docker.clone());
-                    return Ok(docker);
-                }
-                Err(error @ bollard::errors::Error::DockerResponseServerError { .. }) => {
-                    answer = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(answer.unwrap_or(bollard::errors::Error::APIVersionParseError {}))
+        let socket = socket.to_string_lossy();
+        let docker = Docker::connect_with_socket(&socket, TIMEOUT_S, API_DEFAULT_VERSION)?;
+        docker.version().await?;
+        *connected = Some(docker.clone());
+        Ok(docker)
     }
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get is the test's failure")]
 
 mod docker;
+mod engines;
 mod fake_agent;
 mod fake_gateway;
 mod identity;
@@ -15,6 +16,7 @@ mod rig;
 mod served;
 #[path = "../support/skips.rs"]
 mod skips;
+mod time;
 mod tls;
 mod trouble;
 mod upgrade;

@@ -258,6 +258,28 @@ impl Agent {
         Self(child)
     }
 
+    /// With the rhythm of a VM, by a clock of the test's own: `faketime` is what libfaketime's
+    /// variables say of it. The error is why there can be no such clock here.
+    pub(crate) fn start_at(root: &Path, faketime: &[(&str, &str)]) -> Result<Self, String> {
+        let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        let mut libraries = folders.map(|one| one.path().join("faketime/libfaketimeMT.so.1"));
+        let library = libraries.find(|path| path.exists());
+        let library = library.ok_or("`libfaketime` is not installed")?;
+        let log = std::fs::File::create(root.join("agent.log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_vmkit"))
+            .args(["agent", "run", "--root"])
+            .arg(root)
+            .env("LD_PRELOAD", library)
+            .env("FAKETIME_NO_CACHE", "1")
+            .envs(faketime.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Ok(Self(child))
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
