@@ -1,6 +1,12 @@
 //! The user-data that a new VM boots from: cloud-init makes it a host that Kamal can deploy to and
 //! whose agent dials home, and then VMKit is not needed to log in or to deploy.
 //!
+//! It is one text for Debian 12 and 13 and for Ubuntu 22.04 and 24.04, on amd64 and arm64: the
+//! packages have the same names on all of them, but for the command `docker`, which the first boot
+//! looks for, and where it is missing (Debian 13) takes from a package of its own. What else differs,
+//! such as the `ssh.socket` of Ubuntu 24.04, is the agent's to know, which hardens afterwards. VMKit
+//! itself orders Debian; an Ubuntu is adopted.
+//!
 //! User-data stays readable on the VM, so the only secret in it is an enrolment token that works
 //! once, for this VM, for an hour.
 

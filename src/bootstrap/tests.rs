@@ -1,5 +1,7 @@
 //! The user-data: its shape, its one secret, and what must never get into it.
 
+use std::path::Path;
+
 use super::*;
 
 fn key(seed: u8) -> String {
@@ -150,9 +152,20 @@ fn the_bootstrap_script_is_a_shell_script_that_stops_at_the_first_failure() {
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
+/// Where the command `docker` is once the package `docker.io` is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    /// In that package: Debian 12, Ubuntu 22.04 and 24.04.
+    Within,
+    /// In a package of its own, `docker-cli`: Debian 13.
+    Apart,
+    /// There too, and it cannot be had now.
+    Away,
+}
+
 /// Runs the script in a folder of its own with stand-ins for what it calls; gives back whether it
 /// succeeded, what `bootstrap.state` says, and the calls.
-fn booted(curl: &str) -> (bool, String, String) {
+fn booted(command: Command, curl: &str) -> (bool, String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let mut facts = facts();
@@ -169,7 +182,18 @@ fn booted(curl: &str) -> (bool, String, String) {
         .replace("/usr/local/bin/", &format!("{}/", folder.path().display()));
     for (name, body) in [
         ("systemctl", "echo systemctl \"$@\" >> calls"),
-        ("docker", "echo docker \"$@\" >> calls"),
+        (
+            if command == Command::Within { "docker" } else { "docker-cli" },
+            "echo docker \"$@\" >> calls",
+        ),
+        (
+            "apt-get",
+            if command == Command::Away {
+                "exit 100"
+            } else {
+                "echo apt-get \"$@\" >> calls; mv docker-cli docker"
+            },
+        ),
         // There is no user `kamal` here to give a folder to.
         ("install", "[ \"$1\" = -d ] && exit 0; exec /usr/bin/install \"$@\""),
         ("curl", curl),
@@ -183,9 +207,16 @@ fn booted(curl: &str) -> (bool, String, String) {
             .status();
         assert!(made.expect("install can be started").success());
     }
-    let run = std::process::Command::new("sh")
+    // And of this machine only these: it may have a Docker.
+    for name in ["cut", "mv", "rm", "sha256sum", "sh", "tee"] {
+        let there = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name));
+        let there = there.into_iter().find(|path| path.exists()).expect("a usual command");
+        std::os::unix::fs::symlink(there, path(name)).expect("linked");
+    }
+    let run = std::process::Command::new("/bin/sh")
         .args(["-c", &script])
-        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .env("PATH", folder.path())
+        .current_dir(folder.path())
         .output()
         .expect("sh can be started");
     let read = |name: &str| std::fs::read_to_string(path(name)).unwrap_or_default();
@@ -196,14 +227,22 @@ fn booted(curl: &str) -> (bool, String, String) {
 #[test]
 fn the_first_boot_installs_only_the_agent_that_was_named_and_says_where_it_stopped() {
     let to_file = "while [ \"$1\" != -o ]; do shift; done; ";
-    let (good, state, calls) = booted(&format!("{to_file} echo agent > \"$2\""));
-    assert!(good, "{state}");
-    assert_eq!(state, "done");
-    assert!(calls.ends_with("systemctl enable --now vmkit-agent.service\n"), "{calls}");
-    let (good, state, calls) = booted(&format!("{to_file} echo another > \"$2\""));
+    let sends = |what: &str| format!("{to_file} echo {what} > \"$2\"");
+    for command in [Command::Within, Command::Apart] {
+        let (good, state, calls) = booted(command, &sends("agent"));
+        assert!(good, "{state}");
+        assert_eq!(state, "done");
+        assert!(calls.ends_with("systemctl enable --now vmkit-agent.service\n"), "{calls}");
+        let fetched = calls.contains("apt-get install -y --no-install-recommends docker-cli");
+        assert_eq!(fetched, command == Command::Apart, "{calls}");
+        assert!(calls.contains("docker version"), "{calls}");
+    }
+    let (good, state, calls) = booted(Command::Away, &sends("agent"));
+    assert_eq!((good, state.as_str(), calls.as_str()), (false, "failed: docker (100)", ""));
+    let (good, state, calls) = booted(Command::Within, &sends("another"));
     assert_eq!((good, state.as_str()), (false, "failed: verify (1)"));
     assert!(!calls.contains("vmkit-agent"), "{calls}");
-    let (good, state, _) = booted("exit 22");
+    let (good, state, _) = booted(Command::Within, "exit 22");
     assert_eq!((good, state.as_str()), (false, "failed: download (22)"));
 }
 
