@@ -3,7 +3,8 @@
 //! the code in `expected`, or `unknown`.
 //!
 //! Cases whose name begins with `held-` were written before the rules and are not looked at when a
-//! rule is written. Logs of lab runs go beside them as `lab-`, which are held likewise.
+//! rule is written. What VMKit gathered in lab runs goes beside them as `lab-`, which are held likewise,
+//! with what was expected before they were recorded; as `seen-lab-` where a rule was mended for it.
 
 use std::collections::BTreeMap;
 use std::fs;

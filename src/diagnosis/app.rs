@@ -38,6 +38,15 @@ pub(super) const ROWS: &[Row] = &[
     (
         "missing_env_key",
         App,
+        r"\b([A-Z][A-Z0-9_]{2,}): (?:parameter (?:null or )?not set|unbound variable)",
+        "the app needs the env key $1, and it has no value",
+        SET,
+        Person,
+        "tool",
+    ),
+    (
+        "missing_env_key",
+        App,
         r"No (application encryption key) has been specified",
         "the app needs the env key APP_KEY, and it has no value",
         SET,
@@ -74,7 +83,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         "database_unreachable",
         App,
-        r#"(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ETIMEDOUT)\b.*(?::(?:5432|3306|6379|27017|7700|6333)\b|db|postgres|mysql|redis|mongo)|P1001: Can't reach database server|[Cc]onnection to server (?:at|on socket) .* failed|could not connect to server|could not translate host name|ActiveRecord::ConnectionNotEstablished|PG::ConnectionBad|Communications link failure|dial tcp .*:(?:5432|3306|6379|27017): |Redis::CannotConnectError|SQLSTATE\[(?:08006|HY000)\] \[(?:7|2002|2003)\]|Error \d+ connecting to \S+:6379|DBConnection\.ConnectionError\) (?:tcp|ssl) connect|SequelizeConnectionRefusedError|MongoServerSelectionError"#,
+        r#"(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ETIMEDOUT)\b.*(?::(?:5432|3306|6379|27017|7700|6333)\b|db|postgres|mysql|redis|mongo)|P1001: Can't reach database server|[Cc]onnection to server (?:at|on socket) .* failed|could not connect to server|could not translate host name|ActiveRecord::ConnectionNotEstablished|PG::ConnectionBad|Communications link failure|dial tcp .*:(?:5432|3306|6379|27017): |Redis::CannotConnectError|SQLSTATE\[(?:08006|HY000)\] \[(?:7|2002|2003)\]|Error \d+ connecting to \S+:6379|DBConnection\.ConnectionError\) (?:tcp|ssl) connect|SequelizeConnectionRefusedError|MongoServerSelectionError|Connection refused - connect\(2\) for \S+ port (?:5432|3306|6379|27017)\b"#,
         "the app does not reach its database",
         "check the address in the env value (never localhost: a container of its own is another host) with `list_env`, and set it with `set_env`",
         Person,

@@ -17,7 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         "registry_down",
         Tool,
-        r"(?:ghcr\.io|pkg-containers\.githubusercontent\.com).*((?:500 Internal Server Error|502 Bad Gateway|503 Service Unavailable|504 Gateway Time-?out|i/o timeout|TLS handshake timeout|connection reset by peer|context deadline exceeded))",
+        r"(?:ghcr\.io|pkg-containers\.githubusercontent\.com).*((?:500 Internal Server Error|502 Bad Gateway|503 Service Unavailable|504 Gateway Time-?out|i/o timeout|TLS handshake timeout|connection reset by peer|connect: connection refused|context deadline exceeded))",
         "ghcr.io did not take or give the image: $1",
         "call `deploy` with environment `{environment}` again in some minutes; githubstatus.com tells of disturbances",
         Vmkit,

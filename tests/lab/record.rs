@@ -52,17 +52,6 @@ pub(crate) async fn record(rig: &Rig, repo: &Repo<'_>, place: Place, name: &str,
     write(name, code, seen);
 }
 
-/// The same of a failure whose job log GitHub does not have any more: the VM alone tells.
-pub(crate) async fn record_without_log(rig: &Rig, place: Place, name: &str, code: &str) {
-    if !records() {
-        return;
-    }
-    let path: EnvironmentPath = place.environment.parse().expect("a path");
-    let seen = evidence_of_newest(&rig.context().await, &path).await.expect("evidence");
-    let seen = Evidence { job_log: String::new(), ..seen.expect("a failed deploy") };
-    write(&format!("{name}-log-gone"), code, seen);
-}
-
 /// Writes what is wrong with the environment just now down as `lab-NAME-now`.
 pub(crate) async fn record_now(rig: &Rig, place: Place, name: &str, code: &str) {
     if !records() {

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::record::record;
+use crate::record::{record, record_now};
 use crate::repo::Repo;
 use crate::rig::{Rig, call, text, until};
 use crate::trouble::{REEF, Trouble, first_version};
@@ -26,7 +26,7 @@ async fn certificates_are_limited(trouble: &mut Trouble<'_>) {
     })
     .await;
     let found = call(trouble.client, "diagnose", REEF.only()).await;
-    record(rig, trouble.repo, REEF, "certificate-limit", "certificate_rate_limit").await;
+    record_now(rig, REEF, "certificate-limit", "certificate_rate_limit").await;
     if !text(&found).contains("certificate_rate_limit") {
         trouble.wrong.push(format!("certificate-limit: {}", text(&found)));
     }
@@ -72,8 +72,8 @@ async fn lab_refusals_are_named() {
     first_version(&rig, &repo, &client, 8).await;
     let mut trouble = Trouble { rig: &rig, repo: &repo, client: &client, wrong: vec![] };
     certificates_are_limited(&mut trouble).await;
-    host_keys_are_held(&mut trouble).await;
     trouble.more_by_hand().await;
+    host_keys_are_held(&mut trouble).await;
 
     repo.push("text", "two\n").await;
     rig.lab.let_registry_refuse(true).expect("a registry");
