@@ -16,7 +16,7 @@ use vmkit_agent_protocol::beside::{
 use vmkit_agent_protocol::bytes::{Bytes, Hidden};
 use vmkit_agent_protocol::calls::{
     AppRemoved, Call, Container, DockerFacts, EnvFile, HostFacts, Metrics, Pressure, PublishedPort,
-    RemoveApp, Reply,
+    RemoveApp, Reply, RetireRoles,
 };
 use vmkit_agent_protocol::care::{
     Care, Cared, Harden, Hardened, Hardening, KeyUser, Measure, NewAgent, Piece, Prune, Pruned,
@@ -173,6 +173,11 @@ fn calls() -> Vec<Call> {
         }),
         Call::KamalLock { service: "shop-production".to_owned() },
         Call::BreakKamalLock(held()),
+        Call::RetireRoles(RetireRoles {
+            app: "shop".to_owned(),
+            environment: "production".to_owned(),
+            roles: vec!["worker".to_owned()],
+        }),
     ];
     all.extend(cares().into_iter().map(Call::Care));
     for call in &all {
@@ -186,6 +191,7 @@ fn calls() -> Vec<Call> {
             Call::PrepareHostKey | Call::InstallHostKey { .. } => {}
             Call::WriteServiceFile(_) | Call::RemoveService(_) | Call::Control(_) => {}
             Call::KamalLock { .. } | Call::BreakKamalLock(_) => {}
+            Call::RetireRoles(_) => {}
             Call::RemoveApp(_) | Call::Care(_) | Call::Unknown => {}
         }
     }

@@ -135,6 +135,10 @@ pub(crate) async fn perform(agent: &Arc<Agent>, call: Call, asker: &Asker) -> Re
             let removed = remove_app::remove(agent.host(), agent.engine(), wanted).await?;
             Ok(Reply::AppRemoved(removed))
         }
+        Call::RetireRoles(wanted) => {
+            let removed = remove_app::retire(agent.host(), agent.engine(), wanted).await?;
+            Ok(Reply::AppRemoved(removed))
+        }
         Call::Care(wanted) => care::perform(agent, wanted).await.map(Reply::Cared),
         Call::WriteServiceFile(file) => beside::write(agent, file).await,
         Call::RemoveService(wanted) => beside::remove(agent, wanted).await,

@@ -7,7 +7,7 @@ use vmkit::domain::env_values::EnvClass;
 use vmkit::domain::ids::OperationId;
 use vmkit::domain::operation::OperationState;
 use vmkit::domain::secret::Secret;
-use vmkit::operations::configure_app::{self, Wanted};
+use vmkit::operations::configure_app::{self, Reset, Wanted};
 use vmkit::operations::deploy::pushed;
 use vmkit::operations::env::Change;
 use vmkit::operations::setup_repo::{self, SetupRequest};
@@ -275,6 +275,39 @@ async fn a_worker_that_dies_after_a_while_is_not_live_and_one_that_stays_needs_n
         (&json!(["worker"]), &Value::Null),
         "{result:#}"
     );
+    stage.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_not_wanted_any_more_ends_with_the_next_deploy() {
+    let mut stage = Stage::set_up().await;
+    Job::Configure.prepare(&mut stage).await;
+    stage.drive_here().await;
+    let worker: vmkit::domain::names::ProcessName = "worker".parse().expect("a name");
+    let command = "sleep 600".parse().expect("a command");
+    let with = Wanted { commands: [(worker.clone(), command)].into(), ..Wanted::default() };
+    let without = Wanted { reset: vec![Reset::Process(worker)], ..Wanted::default() };
+    let roles = async |job: Job| {
+        let id = job.try_start(&stage).await.expect("started");
+        let row = stage.end_of(id).await;
+        assert_eq!(row.state, OperationState::Succeeded, "{row:#?}");
+        let result = row.result.expect("a result");
+        (result["roles"].clone(), result["proof"].to_string())
+    };
+    // By another version, and by the same one again.
+    for job in [Job::Deploy, Job::Current] {
+        configured(&stage, &with).await;
+        assert_eq!(roles(Job::Current).await.0, json!(["web", "worker"]));
+        configured(&stage, &without).await;
+        if job == Job::Deploy {
+            stage.push("Without a worker", None).await;
+        }
+        let (roles, proof) = roles(job).await;
+        assert_eq!(roles, json!(["web"]));
+        assert!(proof.contains("worker: not configured any more, ended"), "{proof}");
+        let left = stage.cloud().await["machines"].to_string();
+        assert!(left.contains("shop-staging-web-") && !left.contains("-worker-"), "{left}");
+    }
     stage.tear_down().await;
 }
 

@@ -70,6 +70,9 @@ pub enum Call {
     /// Breaks that lock of Kamal's, and no other: answered by [`Reply::KamalLocks`], with what is
     /// held where that is another one by now.
     BreakKamalLock(HeldLock),
+    /// Ends what runs of an app in roles that it has no more: Kamal leaves them running. Answered by
+    /// [`Reply::AppRemoved`].
+    RetireRoles(RetireRoles),
     /// From a newer gateway; the agent answers with the fault `unsupported`.
     #[serde(other)]
     Unknown,
@@ -131,7 +134,7 @@ pub enum Reply {
         /// False where it was in place already.
         changed: bool,
     },
-    /// To [`Call::RemoveApp`] and [`Call::RemoveService`].
+    /// To [`Call::RemoveApp`], [`Call::RemoveService`] and [`Call::RetireRoles`].
     AppRemoved(AppRemoved),
     /// To [`Call::Care`].
     Cared(Cared),
@@ -168,6 +171,17 @@ pub struct RemoveApp {
     /// Volumes that go with them although no container may have them any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_names: Vec<String>,
+}
+
+/// Which roles of an app are to go from a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetireRoles {
+    /// The app's slug.
+    pub app: String,
+    /// The environment's name.
+    pub environment: String,
+    /// As in the labels that Kamal gives: `worker`, ...
+    pub roles: Vec<String>,
 }
 
 /// What went with an app.

@@ -10,7 +10,7 @@ use bollard::exec::{CreateExecOptions, StartExecOptions};
 use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, RemoveVolumeOptions, StopContainerOptionsBuilder,
 };
-use vmkit_agent_protocol::calls::{AppRemoved, Container, RemoveApp};
+use vmkit_agent_protocol::calls::{AppRemoved, Container, RemoveApp, RetireRoles};
 
 use super::containers::{containers, is_absent};
 use super::{Fault, beside, blocking, env_files};
@@ -32,13 +32,7 @@ pub(super) async fn remove(
     engine: &Engine,
     wanted: RemoveApp,
 ) -> Result<AppRemoved, Fault> {
-    for name in [&wanted.app, &wanted.environment] {
-        if !env_files::is_slug(name) {
-            let text = format!("`{name}` is not the name of an app or environment");
-            return Err(Fault::invalid(text));
-        }
-    }
-    let service = format!("{}-{}", wanted.app, wanted.environment);
+    let service = service(&wanted.app, &wanted.environment)?;
     let beside = format!("{service}-");
     if let Some(other) =
         wanted.services.iter().find(|one| **one != service && !one.starts_with(&beside))
@@ -82,6 +76,48 @@ pub(super) async fn remove(
     let files = blocking(move || clear_files(&host, &wanted)).await?;
     removed.key = files.map_err(|error| Fault::files(&error))?;
     Ok(removed)
+}
+
+/// Ends the containers of these roles, after their routes. What is gone already is fine.
+pub(super) async fn retire(
+    host: &Host,
+    engine: &Engine,
+    wanted: RetireRoles,
+) -> Result<AppRemoved, Fault> {
+    let service = service(&wanted.app, &wanted.environment)?;
+    env_files::refuse_if_locked(host, &wanted.app, &wanted.environment)?;
+    let docker = engine.get().await.map_err(|error| Fault::docker(&error))?;
+    let all = containers(engine).await?;
+    let proxied = all.iter().any(|one| one.name == PROXY && one.state == "running");
+    let mut removed = AppRemoved::default();
+    for role in &wanted.roles {
+        let label = |one: &Container, name: &str, value: &str| {
+            one.labels.get(name).is_some_and(|of| of == value)
+        };
+        let of_role =
+            |one: &&Container| label(one, "service", &service) && label(one, "role", role);
+        if !all.iter().any(|one| of_role(&one)) {
+            continue;
+        }
+        if proxied {
+            removed.route |= unroute(&docker, &format!("{service}-{role}")).await?;
+        }
+        for container in all.iter().filter(of_role) {
+            end(&docker, &container.id, GRACE_S).await?;
+            removed.containers.push(container.name.clone());
+        }
+    }
+    Ok(removed)
+}
+
+fn service(app: &str, environment: &str) -> Result<String, Fault> {
+    for name in [app, environment] {
+        if !env_files::is_slug(name) {
+            let text = format!("`{name}` is not the name of an app or environment");
+            return Err(Fault::invalid(text));
+        }
+    }
+    Ok(format!("{app}-{environment}"))
 }
 
 /// The names that Kamal gave the routes to these containers: an app's after its service and role,

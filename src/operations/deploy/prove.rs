@@ -1,10 +1,10 @@
 //! The proof that a version is live: every role runs it, steadily, and its public name answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vmkit_agent_protocol::calls::{Call, Container, Reply};
+use vmkit_agent_protocol::calls::{Call, Container, Reply, RetireRoles};
 
 use super::Params;
 use crate::domain::clock::Millis;
@@ -23,6 +23,8 @@ const AGENT_WAIT: Duration = Duration::from_secs(20);
 const ANSWER_WAIT: Duration = Duration::from_secs(120);
 /// How long a role is watched at most that was started again before the first look at it.
 const RESTARTED_MAX: Duration = Duration::from_secs(90);
+/// How long the containers of former roles may take to end: the agent gives each 30 s.
+const RETIRE_WAIT: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The containers of a VM.
@@ -80,20 +82,24 @@ pub(super) async fn prove(
 ) -> Result<Value, OpError> {
     let environment = environment(&context.store, &params.path).await?;
     linked(context, params.vm).await?;
-    let first = containers(&context.fleet, params.vm).await?;
+    let begun = context.store.deploy(params.deploy).await?.map(|deploy| deploy.created_at);
+    let wanted = wanted_roles(context, &environment).await?;
+    let all = containers(&context.fleet, params.vm).await?;
+    let former = former_roles(params, &all, &wanted.names, begun);
+    let first = without(all, params, &former);
     let before = check_roles(params, &first)?;
-    let url = match before.contains_key(WEB) || serves(context, &environment).await? {
+    let url = match before.contains_key(WEB) || wanted.serves {
         true => answer(context, params, &environment, &first).await?,
         // A worker has no address; that it runs steadily is all there is to prove.
         false => None,
     };
-    let begun = context.store.deploy(params.deploy).await?.map(|deploy| deploy.created_at);
     let service = params.path.service();
     let steady = watched(&first, &service, context.settings.steady, begun);
     run.say(format!("watching every role for {} s", steady.as_secs())).await?;
     let until = tokio::time::Instant::now() + steady;
     loop {
-        let now = check_roles(params, &containers(&context.fleet, params.vm).await?)?;
+        let all = containers(&context.fleet, params.vm).await?;
+        let now = check_roles(params, &without(all, params, &former))?;
         if let Some(role) = before.iter().find(|(role, restarts)| now.get(*role) != Some(restarts))
         {
             return Err(dies(params, format!("role `{}` was restarted", role.0)));
@@ -113,6 +119,7 @@ pub(super) async fn prove(
         })
         .collect();
     proof.extend(url.as_ref().map(|url| format!("{url} answers")));
+    proof.extend(retire(context, params, former).await);
     Ok(json!({ "url": url, "roles": roles, "proof": proof }))
 }
 
@@ -132,12 +139,75 @@ fn watched(
     Duration::from_millis(earlier).min(RESTARTED_MAX).max(steady)
 }
 
-/// Whether anything of the app answers requests.
-async fn serves(context: &Context, environment: &Environment) -> Result<bool, OpError> {
+/// What is to run of an environment.
+struct WantedRoles {
+    /// Whether anything of it answers requests.
+    serves: bool,
+    /// None where that is not known.
+    names: Option<BTreeSet<String>>,
+}
+
+async fn wanted_roles(
+    context: &Context,
+    environment: &Environment,
+) -> Result<WantedRoles, OpError> {
     let row = app(&context.store, &environment.path.app).await?;
     let (setup, _) = repo::wanted_files(context, &row).await?;
     let this = setup.environments.iter().find(|one| one.path == environment.path);
-    Ok(this.is_none_or(|this| setup.serves(this)))
+    Ok(WantedRoles {
+        serves: this.is_none_or(|this| setup.serves(this)),
+        names: this.map(|this| setup.roles(this).into_iter().map(|role| role.name).collect()),
+    })
+}
+
+/// The roles that run and that the app has no more. Kamal, which knows the present ones alone,
+/// leaves their containers as they are; what it has just started is not among them.
+fn former_roles(
+    params: &Params,
+    containers: &[Container],
+    wanted: &Option<BTreeSet<String>>,
+    begun: Option<Millis>,
+) -> Vec<String> {
+    let Some(wanted) = wanted else { return Vec::new() };
+    let service = params.path.service();
+    let older = |one: &Container| match (one.started_at_ms, begun) {
+        (Some(started), Some(begun)) => started < begun.0,
+        _ => false,
+    };
+    let former = |role: &str, one: &Container| {
+        version(one, &service, role).as_ref() != Some(&params.commit) || older(one)
+    };
+    running(containers, &service)
+        .into_iter()
+        .filter(|(role, all)| !wanted.contains(role) && all.iter().all(|one| former(role, one)))
+        .map(|(role, _)| role)
+        .collect()
+}
+
+fn without(containers: Vec<Container>, params: &Params, roles: &[String]) -> Vec<Container> {
+    let service = params.path.service();
+    let of = |one: &Container, label: &str| one.labels.get(label).cloned().unwrap_or_default();
+    let former =
+        |one: &Container| of(one, "service") == service && roles.contains(&of(one, "role"));
+    containers.into_iter().filter(|one| !former(one)).collect()
+}
+
+/// Ends what runs in roles that the app has no more, once the version is proven: a worker of old
+/// code would go on with its jobs. Where it cannot be done, that is told, and the next deploy does it.
+async fn retire(context: &Context, params: &Params, roles: Vec<String>) -> Option<String> {
+    if roles.is_empty() {
+        return None;
+    }
+    let named = roles.join(", ");
+    let call = Call::RetireRoles(RetireRoles {
+        app: params.path.app.to_string(),
+        environment: params.path.name.to_string(),
+        roles,
+    });
+    Some(match context.fleet.call(params.vm, call, RETIRE_WAIT).await {
+        Ok(_) => format!("{named}: not configured any more, ended"),
+        Err(error) => format!("{named}: not configured any more, but still runs ({error})"),
+    })
 }
 
 fn not_live(params: &Params, reason: String) -> OpError {
