@@ -24,6 +24,9 @@ use crate::store::VmRow;
 const SERVER_WAIT: Duration = Duration::from_secs(300);
 /// How long the agent may take for what needs no waiting.
 const AGENT_WAIT: Duration = Duration::from_secs(20);
+/// How long an agent is waited for before it is looked again whether its server runs: one that is
+/// about to go off looks as if it did.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long it may take until every container has ended, its time to do so included.
 const QUIESCE_WAIT: Duration = Duration::from_secs(180);
 /// How long it may take until every container is started.
@@ -411,10 +414,17 @@ impl Downtime {
     /// what could not be brought about.
     pub(super) async fn make_safe(&self) -> Vec<String> {
         let mut left = Vec::new();
-        if let Err(error) = self.power_on().await {
+        let deadline = Instant::now() + self.context.pace.relink;
+        let (power, up) = loop {
+            let power = self.power_on().await;
+            let up = self.wait_agent(LOOK_AGAIN).await;
+            if up.is_ok() || Instant::now() >= deadline {
+                break (power, up);
+            }
+        };
+        if let Err(error) = power {
             left.push(format!("its server may be off ({error}): start it at {}", self.provider));
         }
-        let up = self.wait_agent(self.context.pace.relink).await;
         if let Err(error) = match up {
             Ok(()) => self.resume().await.map(drop),
             away => away,

@@ -45,7 +45,7 @@ pub enum RequestError {
         source: reqwest::Error,
     },
     /// No connection: nothing was sent.
-    #[error("{api} cannot be reached; check the network and try again")]
+    #[error("{api} cannot be reached; check the network")]
     Unreachable {
         /// The provider.
         api: &'static str,

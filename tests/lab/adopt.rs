@@ -49,10 +49,14 @@ async fn lab_adopts_a_machine() {
     assert_eq!(ours.split_whitespace().collect::<Vec<_>>(), ["0", "mine"], "our key is gone");
     rig.tell("adopted: Docker and the agent are there, our key of root's is gone");
     done(&client, "manage_domain", MOOR.with(json!({"action": "point"}))).await;
+    let worker = json!({"processes": {"worker": {"command": "sleep 600"}}});
+    done(&client, "configure_app", MOOR.with(worker)).await;
     deploys(&rig, &repo, &client, MOOR.only()).await;
+    let containers = || rig.on_vm("docker ps --all --format '{{.Names}}'");
+    assert!(containers().contains("moor-staging-worker-"), "{}", containers());
     let visitor = rig.visitor(MOOR.domain);
     assert!(MOOR.page(&visitor).await.contains("text=one"));
-    rig.tell("deployed on it");
+    rig.tell("deployed on it, with a worker");
 
     let hardened = done(&client, "maintain_vm", MOOR.with(json!({"action": "harden"}))).await;
     eprintln!("{}", text(&hardened));
@@ -60,8 +64,11 @@ async fn lab_adopts_a_machine() {
     assert!(effective.contains("passwordauthentication no"), "{effective}");
     assert!(MOOR.page(&visitor).await.contains("text=one"), "the app answers");
     repo.push("text", "two\n").await;
+    let without = json!({"reset": ["process worker"]});
+    done(&client, "configure_app", MOOR.with(without)).await;
     deploys(&rig, &repo, &client, MOOR.only()).await;
-    rig.tell("hardened: Kamal and the link still get in");
+    assert!(!containers().contains("-worker-"), "{}", containers());
+    rig.tell("hardened: Kamal and the link still get in; the worker that is not wanted has ended");
 
     planned(&client, "destroy", MOOR.with(json!({"purge": true}))).await;
     let left = rig.on_vm("ls /usr/local/bin/vmkit-agent 2>&1; cat /root/mine; curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8099/");
