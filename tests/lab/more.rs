@@ -218,7 +218,7 @@ impl Trouble<'_> {
         }
         let release = json!({"reset": ["process worker"], "release": "false"});
         done(self.client, "configure_app", REEF.with(release)).await;
-        self.breaks("release", "hook_failed").await;
+        self.breaks("release", "migration_failed").await;
         let none = json!({"reset": ["release"]});
         done(self.client, "configure_app", REEF.with(none)).await;
         self.repo.push("Dockerfile", &dockerfile).await;

@@ -133,6 +133,16 @@ async fn lab_failures_of_a_vm_are_named() {
     assert!(page.contains("text=mended"), "all of it is mended: {page}");
     rig.tell("all mended, deployed again");
 
+    let dockerfile = repo.read("Dockerfile").await;
+    repo.push_bytes("foreign", FOREIGN).await;
+    repo.push(
+        "Dockerfile",
+        "FROM vmkit-lab/busybox\nCOPY foreign /foreign\nRUN chmod +x /foreign\nEXPOSE 8080\nCMD [\"/foreign\"]\n",
+    )
+    .await;
+    trouble.breaks("foreign", "wrong_architecture").await;
+    repo.push("Dockerfile", &dockerfile).await;
+
     // The engine of this VM gets a disk of its own that is nearly full; nothing mends that here.
     repo.push("text", "too much\n").await;
     rig.on_vm(
@@ -181,16 +191,7 @@ async fn lab_failures_of_a_version_are_named() {
     assert!(page.contains("text=one"), "the old version serves on: {page}");
     done(&client, "configure_app", release("none")).await;
 
-    let dockerfile = repo.read("Dockerfile").await;
-    repo.push_bytes("foreign", FOREIGN).await;
-    repo.push(
-        "Dockerfile",
-        "FROM vmkit-lab/busybox\nCOPY foreign /foreign\nRUN chmod +x /foreign\nEXPOSE 8080\nCMD [\"/foreign\"]\n",
-    )
-    .await;
-    trouble.breaks("foreign", "wrong_architecture").await;
     // The workflow's run is green: what the worker does afterwards is for the proof to see.
-    repo.push("Dockerfile", &dockerfile).await;
     repo.push("before.sh", "").await;
     let worker = json!({"processes": {"worker": {"command": "sleep 9"}}});
     done(&client, "configure_app", REEF.with(worker)).await;
