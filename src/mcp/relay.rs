@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::io;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -23,10 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use url::Url;
 
 use super::ToolError;
+use super::stdio::GRACE;
 use crate::domain::secret::Secret;
-
-/// How long answers under way may take once nobody can send anything any more.
-const GRACE: Duration = Duration::from_secs(2);
 
 type Link = StreamableHttpClientTransport<reqwest::Client>;
 type HttpError = StreamableHttpError<reqwest::Error>;

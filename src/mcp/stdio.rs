@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 /// How long answers under way may take once nobody can send anything any more.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// Serves one client until its stream ends, and cancels `ended` then: calls that only wait end at
 /// once, and whatever else is under way gets a moment.

@@ -119,7 +119,7 @@ impl Store {
         .await
     }
 
-    /// The newest sealed value of a purpose of which there is one in the installation.
+    /// The oldest sealed value of a purpose of which there is one in the installation.
     pub async fn sole_secret(
         &self,
         purpose: &'static str,
